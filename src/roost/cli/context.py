@@ -1,0 +1,71 @@
+"""What every command is given: folders, environment, the workspace, and where to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from roost.paths import Paths
+from roost.report import Reporter
+
+if TYPE_CHECKING:
+    from roost.model import Fleet
+    from roost.workspace import Workspace
+
+
+@dataclass
+class Context:
+    """One call of the command line.
+
+    Attributes:
+        environ: the environment of the call.
+        cwd: the folder that it was made in.
+        workspace_flag: what ``-w`` says.
+        verbose: how often ``-v`` was given.
+        out: where to print.
+    """
+
+    environ: Mapping[str, str]
+    cwd: Path
+    workspace_flag: str | None = None
+    verbose: int = 0
+    out: Reporter = field(default_factory=Reporter)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """The folders of the user."""
+        return Paths.from_environment(self.environ)
+
+    def workspace(self) -> Workspace:
+        """The workspace that this call is about.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._workspace
+
+    @cached_property
+    def _workspace(self) -> Workspace:
+        from roost import workspace
+
+        return workspace.find(
+            flag=self.workspace_flag, environ=self.environ, start=self.cwd, paths=self.paths
+        )
+
+    def fleet(self) -> Fleet:
+        """The boxes and people of the workspace.
+
+        Raises:
+            UsageError: there is no workspace.
+            InventoryError: its inventory cannot be read.
+        """
+        return self._fleet
+
+    @cached_property
+    def _fleet(self) -> Fleet:
+        from roost import inventory
+
+        return inventory.load(self.workspace(), paths=self.paths, environ=self.environ)

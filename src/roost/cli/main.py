@@ -1,0 +1,89 @@
+"""The entry point: parse, dispatch, and turn every error into one message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from roost import __version__
+from roost.cli import workspace as workspace_verbs
+from roost.cli.context import Context
+from roost.errors import ExitCode, RoostError
+
+# In the order in which `roost --help` lists them: the way a new user goes.
+GROUPS = (workspace_verbs,)
+
+EPILOG = """\
+exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is unreachable,
+255 the ssh transport failed, 130 interrupted; wait ends with the job's own code.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; each group of verbs adds its own."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-w",
+        "--workspace",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="the workspace (default: $ROOST_WORKSPACE, the nearest parent folder that is one, "
+        "then ~/.config/roost)",
+    )
+    common.add_argument(
+        "-v", "--verbose", action="count", default=argparse.SUPPRESS, help="show more"
+    )
+    parser = argparse.ArgumentParser(
+        prog="roost",
+        description="Provision remote machines for data science, and work on them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"roost {__version__}")
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for group in GROUPS:
+        group.register(sub, common)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the arguments without the program's name; None: those of the process.
+        environ: the environment; None: that of the process.
+    """
+    args = build_parser().parse_args(argv)
+    context = Context(
+        environ=os.environ if environ is None else environ,
+        cwd=Path.cwd(),
+        workspace_flag=getattr(args, "workspace", None),
+        verbose=getattr(args, "verbose", 0),
+    )
+    if args.command is None:
+        build_parser().print_help(context.out.stderr)
+        return ExitCode.USAGE
+    try:
+        return int(args.handler(context, args))
+    except RoostError as error:
+        context.out.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        context.out.note("roost: interrupted")
+        return ExitCode.INTERRUPTED
+
+
+def entry() -> None:
+    """The console script."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `roost … | head`: the reader has enough. Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.FAILED
+    sys.exit(code)
