@@ -1,0 +1,187 @@
+"""``roost up``: provision boxes, with the run on the screen and a summary at its end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from roost.errors import (
+    ExitCode,
+    InterruptedRunError,
+    ProvisionError,
+    RoostError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from roost.cli.context import Context
+    from roost.events import BoxOutcome, Event, Outcome
+
+
+def register(
+    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the verbs of this group."""
+    parser = sub.add_parser(
+        "up",
+        parents=[common],
+        help="provision boxes; run it again any time",
+        description="Bring boxes to the state that the inventory describes. Without a name: "
+        "every box. It may be stopped at any time; the next run finishes the job.",
+    )
+    parser.add_argument("names", nargs="*", metavar="BOX|GROUP", help="only these")
+    parser.add_argument(
+        "--check", action="store_true", help="say what would change, and change nothing"
+    )
+    parser.add_argument("--diff", action="store_true", help="show what changes inside files")
+    parser.add_argument(
+        "--tags",
+        metavar="TAG[,TAG]",
+        action="append",
+        default=[],
+        help="only the tasks with one of these tags; a role's name is a tag",
+    )
+    parser.add_argument(
+        "-K",
+        "--ask-become-pass",
+        action="store_true",
+        help="ask for the password that sudo wants on the boxes",
+    )
+    parser.set_defaults(handler=up)
+
+
+def up(ctx: Context, args: argparse.Namespace) -> int:
+    """Plan, run, and say how it ended."""
+    code = provision(
+        ctx,
+        args.names,
+        check=args.check,
+        diff=args.diff,
+        tags=[t for one in args.tags for t in one.split(",") if t],
+        ask_become_pass=args.ask_become_pass,
+    )
+    return int(code)
+
+
+def provision(
+    ctx: Context,
+    names: Sequence[str],
+    *,
+    check: bool = False,
+    diff: bool = False,
+    tags: Sequence[str] = (),
+    ask_become_pass: bool = False,
+) -> int:
+    """Provision the boxes called ``names`` and return 0.
+
+    Raises:
+        ProvisionError: a task failed somewhere.
+        UnreachableError: a box could not be reached, and nothing failed on the others.
+        InterruptedRunError: the user stopped it.
+    """
+    from roost import plan as planning
+    from roost import playbook, progress, ssh
+
+    workspace, fleet = ctx.workspace(), ctx.fleet()
+    plan = planning.make(workspace, fleet, names, check=check, diff=diff, tags=tags)
+    workspace.ensure_generated()
+    ssh.ensure_config(workspace.root, fleet, ctx.paths)
+    password = _ask_password() if ask_become_pass else None
+    runs = playbook.Runs(workspace, ctx.paths)
+    listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
+    ctx.out.note(f"{'Checking' if check else 'Provisioning'} {listed}")
+    with progress.choose(
+        ctx.out, plan.boxes, runs.history(plan), verbose=ctx.verbose, diff=diff
+    ) as display:
+        outcome = playbook.run(
+            plan,
+            workspace=workspace,
+            runs=runs,
+            environ=ctx.environ,
+            listen=display.show,
+            become_password=password,
+        )
+    return conclude(ctx, outcome, check=check)
+
+
+def _ask_password() -> str:
+    import getpass
+
+    return getpass.getpass("sudo password on the boxes: ")
+
+
+def conclude(ctx: Context, outcome: Outcome, *, check: bool) -> int:
+    """Print the summary and return 0, or raise what it comes down to."""
+    from roost.report import duration
+
+    if outcome.complaint:
+        raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
+    if outcome.interrupted:
+        raise _interrupted(outcome, check=check)
+    rows = [(name, *_row(box, check=check)) for name, box in outcome.boxes.items()]
+    ctx.out.table(("BOX", "RESULT", "CHANGED", "IN ORDER", ""), rows)
+    for name in (*outcome.failed, *outcome.unreachable):
+        _explain(ctx, outcome.boxes[name])
+    took = duration(outcome.seconds)
+    if outcome.failed:
+        raise ProvisionError(
+            f"{_count(outcome.failed)} failed after {took}",
+            fix="mend the cause and run it again: it goes on from there (-v shows more)",
+        )
+    if outcome.unreachable:
+        raise UnreachableError(f"{_count(outcome.unreachable)} could not be reached ({took})")
+    ctx.out.note(_closing(outcome, took, check=check))
+    return ExitCode.OK
+
+
+def _row(box: BoxOutcome, *, check: bool) -> tuple[str, int, int, str]:
+    same = box.ok - box.changed
+    if box.unreachable:
+        return "unreachable", box.changed, same, ""
+    if box.failures:
+        return "failed", box.changed, same, box.failures[0].step
+    if not box.changed:
+        return "in order", 0, same, ""
+    return ("would change" if check else "changed"), box.changed, same, ""
+
+
+def _explain(ctx: Context, box: BoxOutcome) -> None:
+    from roost.explain import explain
+
+    events: list[Event] = [*box.failures, *([box.unreachable] if box.unreachable else [])]
+    for event in events:
+        known = explain(event)
+        where = f"{event.step}: " if event.role or not box.unreachable else ""
+        if known:
+            ctx.out.error(RoostError(f"{event.box}: {where}{known.what}", fix=known.fix))
+        else:
+            said = event.message or event.detail or "no message"
+            ctx.out.error(RoostError(f"{event.box}: {where}{said}"))
+            if event.detail and event.detail not in said:
+                ctx.out.note("\n".join("    " + s for s in event.detail.splitlines()[-15:]))
+
+
+def _interrupted(outcome: Outcome, *, check: bool) -> InterruptedRunError:
+    at = "; ".join(f"{name} at “{box.at}”" for name, box in outcome.boxes.items() if box.at)
+    state = "nothing was changed" if check else "what ran before that step stays done"
+    return InterruptedRunError(
+        f"interrupted{': ' + at if at else ' before the first step'}",
+        why=f"{state}; that step itself may still come to its end on the box",
+        fix="roost up finishes the job",
+    )
+
+
+def _closing(outcome: Outcome, took: str, *, check: bool) -> str:
+    changed = [name for name, box in outcome.boxes.items() if box.changed]
+    total = _count(list(outcome.boxes))
+    if not changed:
+        return f"{total} in order, nothing to change, {took}"
+    if check:
+        return f"{len(changed)} of {total} would change, {took}. Apply it: roost up"
+    first = changed[0]
+    return f"{total} provisioned in {took}. Next: roost lab {first}, roost run {first} -- CMD"
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} box" + ("es" if len(names) != 1 else "")
