@@ -61,7 +61,9 @@ def read(workspace: Workspace, environ: Mapping[str, str]) -> dict[str, Any]:
     )
     complaint = _complaint(done.stderr, failed=done.returncode != 0)
     if complaint:
-        raise InventoryError(f"the inventory cannot be read: {complaint}")
+        # Of a file in group_vars Ansible does not say which one it was.
+        place = "" if ".yml:" in complaint else _malformed(workspace)
+        raise InventoryError(f"the inventory cannot be read: {place}{complaint}")
     if done.returncode != 0:
         raise ProcessError(
             "ansible-inventory failed", returncode=done.returncode, why=done.stderr.strip()[-500:]
@@ -122,6 +124,21 @@ def _complaint(stderr: str, *, failed: bool) -> str | None:
         r"^ERROR! (.+)$", stderr, re.M
     )
     return _first_line(wrong[-1]) if wrong else None
+
+
+def _malformed(workspace: Workspace) -> str:
+    import yaml
+
+    for path in _inventory_files(workspace):
+        if path.suffix in {".yml", ".yaml", ""}:
+            try:
+                yaml.compose(path.read_text("utf-8", "replace"))
+            except yaml.MarkedYAMLError as error:
+                line = error.problem_mark.line + 1 if error.problem_mark else 1
+                return f"{os.path.relpath(path, workspace.root)}:{line}: "
+            except yaml.YAMLError:
+                return f"{os.path.relpath(path, workspace.root)}: "
+    return ""
 
 
 def _first_line(text: str) -> str:

@@ -199,7 +199,7 @@ class Fleet:
 
 
 def _no_such(name: str, known: list[str]) -> InventoryError:
-    import difflib  # noqa: PLC0415 - only on the way to an error
+    import difflib
 
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,19 +163,23 @@ def init(root: Path) -> list[Path]:
     for file in sorted(template.rglob("*.yml")):
         wanted[Path("inventory") / file.relative_to(template)] = file.read_text("utf-8")
     written: list[Path] = []
-    made_root = not root.exists()
+    folders: list[Path] = []
     try:
         for name, text in wanted.items():
             path = root / name
             if not path.exists():
+                missing = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
                 path.parent.mkdir(parents=True, exist_ok=True)
+                folders += reversed(missing)
                 written.append(path)
                 path.write_text(text, "utf-8")
         Workspace(root).ensure_generated()
-    except OSError as error:
+    except (OSError, RoostError) as error:
         for path in written:
             path.unlink(missing_ok=True)
-        if made_root:
-            shutil.rmtree(root, ignore_errors=True)
+        for folder in reversed(folders):
+            folder.rmdir()
+        if isinstance(error, RoostError):
+            raise
         raise RoostError(f"{root} cannot be written: {error.strerror}") from error
     return written

@@ -1,0 +1,59 @@
+"""A temporary home for every test: nothing of the user's is read or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from roost import content
+from roost.model import Fleet
+from roost.paths import Paths
+from roost.workspace import Workspace, init
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and XDG folders inside it."""
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    for name in [n for n in os.environ if n.startswith(("XDG_", "ROOST_", "ANSIBLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def paths() -> Paths:
+    return Paths.from_environment(os.environ)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace as ``roost init`` makes it."""
+    root = tmp_path / "workspace"
+    init(root)
+    return Workspace(root)
+
+
+@pytest.fixture
+def load(workspace: Workspace, paths: Paths) -> Callable[..., Fleet]:
+    """Write the hosts file (and others, by name) and read the fleet."""
+    from roost import inventory
+
+    def read(hosts: str, **files: str) -> Fleet:
+        (workspace.inventory / "hosts.yml").write_text(hosts, "utf-8")
+        for name, text in files.items():
+            (workspace.inventory / "group_vars" / "all" / f"{name}.yml").write_text(text, "utf-8")
+        return inventory.load(workspace, paths=paths, environ=os.environ)
+
+    return read
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _content_is_found() -> None:
+    assert (content.collection_root() / "roles").is_dir(), "run the tests from an installation"

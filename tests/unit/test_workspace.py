@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from roost import content, process
+from roost import workspace as ws
+from roost.errors import RoostError, UsageError
+from roost.inventory import ansible_program
+from roost.paths import Paths
+
+
+def find(paths: Paths, start: Path, *, flag: str | None = None, env: str = "") -> Path:
+    environ = {"ROOST_WORKSPACE": env} if env else {}
+    return ws.find(flag=flag, environ=environ, start=start, paths=paths).root
+
+
+def test_order_is_flag_environment_parents_config(tmp_path: Path, paths: Paths) -> None:
+    roots = {name: tmp_path / name for name in ("flag", "env", "parent")}
+    for root in (*roots.values(), paths.config):
+        ws.init(root)
+    deep = roots["parent"] / "a" / "b"
+    deep.mkdir(parents=True)
+    assert find(paths, deep, flag=str(roots["flag"]), env=str(roots["env"])) == roots["flag"]
+    assert find(paths, deep, env=str(roots["env"])) == roots["env"]
+    assert find(paths, deep) == roots["parent"]
+    assert find(paths, tmp_path) == paths.config
+
+
+def test_no_workspace_is_a_usage_error_that_says_what_to_do(tmp_path: Path, paths: Paths) -> None:
+    with pytest.raises(UsageError) as caught:
+        find(paths, tmp_path)
+    assert caught.value.exit_code == 2
+    assert "roost init" in (caught.value.fix or "")
+    with pytest.raises(UsageError, match=r"not a workspace \(from ROOST_WORKSPACE\)"):
+        find(paths, tmp_path, env=str(tmp_path))
+
+
+def test_init_twice_changes_nothing_and_keeps_what_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    (root / "inventory").mkdir(parents=True)
+    (root / "inventory" / "hosts.yml").write_text("all: {hosts: {mine: {}}}\n")
+    assert root / "inventory" / "hosts.yml" not in ws.init(root)
+    assert "mine" in (root / "inventory" / "hosts.yml").read_text()
+    assert ws.init(root) == []
+
+
+def test_init_that_cannot_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RoostError, match="cannot be written"):
+        ws.init(tmp_path / "file" / "w")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "inventory").write_text("in the way")
+    with pytest.raises(RoostError):
+        ws.init(tmp_path / "w")
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["inventory"]
+
+
+def test_plain_ansible_finds_the_roles_of_a_new_workspace(workspace: ws.Workspace) -> None:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
+    done = process.run(
+        [ansible_program("ansible-playbook"), "--list-tasks", "playbooks/site.yml"],
+        cwd=workspace.root,
+        env=env,
+    )
+    for role in content.role_names():
+        assert f"{role} :" in done.stdout or f"{role}" in done.stdout
+
+
+def test_link_to_the_roles_is_mended(workspace: ws.Workspace) -> None:
+    link = workspace.generated / "collections" / content.NAMESPACE
+    link.unlink()
+    link.symlink_to("/nowhere")
+    workspace.ensure_generated()
+    assert (link / "galaxy.yml").is_file()
+    assert [p.name for p in link.parent.iterdir()] == ["box"]
