@@ -170,7 +170,10 @@ class _Reader:
 
     def take(self, raw: Mapping[str, Any]) -> bool:
         """Pass one of the runner's events on; False tells the runner not to keep it as a file."""
-        self.pid = raw.get("pid") or self.pid
+        if self.pid is None and raw.get("pid"):
+            self.pid = raw["pid"]
+            if self.interrupted:
+                self._stop_ansible()
         for event in translate(raw):
             if event.kind is Kind.TEXT:
                 self._text.append(event.message)
@@ -189,10 +192,14 @@ class _Reader:
 
     def interrupt(self, *_: object) -> None:
         """Handle SIGINT: ask Ansible to stop; when asked again, make the runner kill it."""
-        if self.interrupted or self.pid is None:
-            self.kill = True
+        self.kill = self.interrupted
         self.interrupted = True
-        if self.pid is not None and not self.kill:
+        # Before its first event nobody knows its process id; then that event stops it.
+        if self.pid is not None:
+            self._stop_ansible()
+
+    def _stop_ansible(self) -> None:
+        if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
 

@@ -164,10 +164,12 @@ def _explain(ctx: Context, box: BoxOutcome) -> None:
 
 def _interrupted(outcome: Outcome, *, check: bool) -> InterruptedRunError:
     at = "; ".join(f"{name} at “{box.at}”" for name, box in outcome.boxes.items() if box.at)
-    state = "nothing was changed" if check else "what ran before that step stays done"
+    if not at:
+        return InterruptedRunError("interrupted before the first step", why="nothing was changed")
+    kept = "what ran before that step stays done; that step itself may still end on the box"
     return InterruptedRunError(
-        f"interrupted{': ' + at if at else ' before the first step'}",
-        why=f"{state}; that step itself may still come to its end on the box",
+        f"interrupted: {at}",
+        why="nothing was changed" if check else kept,
         fix="roost up finishes the job",
     )
 
