@@ -1,0 +1,8 @@
+# The full Python that Ansible's modules need, on a box that has at most python3-minimal.
+# $1: seconds to wait for a lock.
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l LC_ALL=C.UTF-8
+wait_for_lock="-o DPkg::Lock::Timeout=$1"
+# A run that was cut off in the middle of an installation is finished first.
+dpkg --configure -a >/dev/null 2>&1
+apt-get $wait_for_lock -qq update && \
+  apt-get $wait_for_lock -qq -y --no-install-recommends install python3 python3-apt
