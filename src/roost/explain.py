@@ -99,7 +99,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         r"Failed to update apt cache|Failed to fetch|Unable to connect to|Could not connect to"
         r"|unreachable network|Connection failed \[IP",
         "the package archive cannot be reached from the box",
-        "does the box have a way out? Set base_apt_mirror or base_http_proxy if it needs one",
+        "does the box have a way out? Set base_apt_mirror or base_apt_proxy if it needs one",
     ),
     (
         r"Unable to locate package (\S+)|No package matching '(\S+?)' is available",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from roost import __version__
+from roost.cli import completion
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import ssh as ssh_verbs
 from roost.cli import up as up_verbs
@@ -17,7 +18,7 @@ from roost.cli.context import Context
 from roost.errors import ExitCode, RoostError
 
 # In the order in which `roost --help` lists them: the way a new user goes.
-GROUPS = (workspace_verbs, up_verbs, ssh_verbs, sandbox_verbs)
+GROUPS = (workspace_verbs, up_verbs, ssh_verbs, sandbox_verbs, completion)
 
 EPILOG = """\
 exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is unreachable,
@@ -60,15 +61,23 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         argv: the arguments without the program's name; None: those of the process.
         environ: the environment; None: that of the process.
     """
-    args = build_parser().parse_args(argv)
-    context = Context(
-        environ=os.environ if environ is None else environ,
-        cwd=Path.cwd(),
-        workspace_flag=getattr(args, "workspace", None),
-        verbose=getattr(args, "verbose", 0),
-    )
+    environ = os.environ if environ is None else environ
+
+    def context_of(args: argparse.Namespace) -> Context:
+        return Context(
+            environ=environ,
+            cwd=Path.cwd(),
+            workspace_flag=getattr(args, "workspace", None),
+            verbose=getattr(args, "verbose", 0),
+        )
+
+    parser = build_parser()
+    if "_ARGCOMPLETE" in environ:
+        completion.answer(parser, context_of)
+    args = parser.parse_args(argv)
+    context = context_of(args)
     if args.command is None:
-        build_parser().print_help(context.out.stderr)
+        parser.print_help(context.out.stderr)
         return ExitCode.USAGE
     try:
         return int(args.handler(context, args))

@@ -1,0 +1,91 @@
+"""``roost completion SHELL``, and what the shells are told: verbs, options, boxes, groups, jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from roost.errors import ExitCode, RoostError
+
+if TYPE_CHECKING:
+    from roost.cli.context import Context
+
+SHELLS = ("bash", "zsh", "fish")
+
+WHERE = """\
+  bash  roost completion bash > ~/.local/share/bash-completion/completions/roost
+  zsh   roost completion zsh > ~/.zfunc/_roost        (with ~/.zfunc in $fpath)
+  fish  roost completion fish > ~/.config/fish/completions/roost.fish
+"""
+
+Completer = Callable[..., Iterable[str]]
+
+
+def register(
+    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the verbs of this group."""
+    parser = sub.add_parser(
+        "completion",
+        parents=[common],
+        help="print what makes the shell complete commands, boxes and jobs",
+        description="Print a completion script for a shell. Where it goes:\n\n" + WHERE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    parser.set_defaults(handler=completion)
+
+
+def completion(ctx: Context, args: argparse.Namespace) -> int:
+    """Print the script."""
+    from argcomplete.shell_integration import shellcode
+
+    ctx.out.line(shellcode(["roost"], shell=args.shell))
+    return ExitCode.OK
+
+
+def answer(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -> None:
+    """Answer the shell that asks (it has set ``_ARGCOMPLETE``) and end the process.
+
+    Args:
+        parser: the whole command line.
+        context: makes the context of the call from what was typed so far.
+    """
+    import argcomplete
+
+    attach(parser, context)
+    argcomplete.autocomplete(parser)
+
+
+def attach(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -> None:
+    """Give every argument a completer by what its metavar says that it is."""
+
+    def names(*, groups: bool) -> Completer:
+        def complete(parsed_args: Any, **_: object) -> list[str]:
+            try:
+                fleet = context(parsed_args).fleet()
+            except RoostError:
+                return []
+            return [b.name for b in fleet.boxes] + (sorted(fleet.groups) if groups else [])
+
+        return complete
+
+    by_metavar = {
+        "BOX": names(groups=False),
+        "GATEWAY": names(groups=False),
+        "NAME": names(groups=False),
+        "BOX|GROUP": names(groups=True),
+    }
+    for action in _actions(parser):
+        if isinstance(action.metavar, str) and action.metavar in by_metavar:
+            action.completer = by_metavar[action.metavar]  # type: ignore[attr-defined]
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from _actions(child)
+        else:
+            yield action

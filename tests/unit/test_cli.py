@@ -1,0 +1,106 @@
+"""The command line as a user meets it: help, errors, exit codes, completion."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from roost import process
+from roost.cli.main import build_parser, main
+from roost.inventory import ansible_program
+from roost.model import Fleet
+from roost.workspace import Workspace
+
+ROOST = ansible_program("roost")
+
+
+def roost(*words: str, cwd: Path, env: dict[str, str] | None = None) -> process.Completed:
+    return process.run([ROOST, *words], cwd=cwd, env=env or dict(os.environ), check=False)
+
+
+def verbs() -> list[str]:
+    (sub,) = (a for a in build_parser()._actions if hasattr(a, "choices") and a.choices)
+    return sorted(sub.choices or [])
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0
+    assert f"usage: roost {verb}" in capsys.readouterr().out
+
+
+def test_no_command_and_wrong_commands_are_usage_errors(tmp_path: Path) -> None:
+    for words in ([], ["nonsense"], ["up", "--nonsense"]):
+        done = roost(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "usage: roost" in done.stderr
+
+
+def test_without_a_workspace_it_says_how_to_start_one(tmp_path: Path) -> None:
+    done = roost("up", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no workspace here" in done.stderr
+    assert "fix: start one here: roost init" in done.stderr
+
+
+def test_empty_inventory_says_how_to_add_a_box(workspace: Workspace) -> None:
+    done = roost("up", cwd=workspace.root)
+    assert done.returncode == 2
+    assert "roost add NAME USER@HOST" in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from roost.cli.main import build_parser; build_parser().format_help();"
+        "print(*sorted(m for m in sys.modules if m.split('.')[0] in"
+        " {'ansible', 'ansible_runner', 'rich', 'ruamel', 'yaml', 'websockets', 'argcomplete'}))"
+    )
+    assert process.run([sys.executable, "-c", code]).stdout.strip() == ""
+
+
+def test_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    done = process.run(
+        ["bash", "-c", 'set -o pipefail; "$1" completion bash | head -c 1', "_", ROOST],
+        cwd=tmp_path,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_what_the_shell_takes(shell: str, tmp_path: Path) -> None:
+    script = roost("completion", shell, cwd=tmp_path).stdout
+    assert "roost" in script
+    if shell == "bash":
+        process.run(["bash", "-n"], input=script)
+
+
+def complete(line: str, cwd: Path) -> list[str]:
+    """What the shell would offer for ``line`` (argcomplete's protocol: answers on fd 8)."""
+    answer = cwd / "answer"
+    env = dict(os.environ) | {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_SHELL": "bash",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9",
+    }
+    process.run(["bash", "-c", '"$1" 8>"$2"', "_", ROOST, answer], cwd=cwd, env=env, check=False)
+    return [word.strip() for word in answer.read_text().splitlines()]
+
+
+def test_completion_knows_verbs_boxes_and_groups(
+    load: Callable[..., Fleet], workspace: Workspace
+) -> None:
+    load("all: {hosts: {gate: {}, gpu1: {}}, children: {gpus: {hosts: {gpu1: {}}}}}\n")
+    assert "up" in complete("roost u", workspace.root)
+    assert set(complete("roost up g", workspace.root)) >= {"gate", "gpu1", "gpus"}
+    assert complete("roost up gpu1 --ch", workspace.root) == ["--check"]
