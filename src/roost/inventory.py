@@ -211,7 +211,8 @@ def _options(name: str, options: object) -> Iterator[tuple[str, str]]:
     for option, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             # YAML reads yes and no as booleans; ssh_config(5) wants the words.
-            yield str(option), {True: "yes", False: "no"}.get(one, str(one))
+            word = ("yes" if one else "no") if isinstance(one, bool) else str(one)
+            yield str(option), word
 
 
 def _people(boxes: tuple[Box, ...]) -> tuple[Person, ...]:
