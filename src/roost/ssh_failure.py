@@ -114,6 +114,23 @@ def _unreachable(problem: str, fix: str) -> _Explain:
     return explain
 
 
+def _closed(match: re.Match[str], box: Box, stderr: str) -> RoostError:
+    # Behind a gateway ssh sees a pipe that ends, whatever the gateway met: UNKNOWN port 65535.
+    known = match.groupdict().get("host") or "UNKNOWN"
+    if box.via and known == "UNKNOWN":
+        return UnreachableError(
+            f"{_where(box)} is not reached through {box.via}",
+            why=match[0].strip(),
+            fix=f"see whether {box.name} is up, and whether {box.via} lets us through: "
+            f"roost ssh {box.via}",
+        )
+    return UnreachableError(
+        f"{_where(box)} closes the connection before anyone can log in",
+        why=match[0].strip(),
+        fix=f"see whether sshd on {box.name} is overloaded or still starting",
+    )
+
+
 def _local(problem: str, fix: str) -> _Explain:
     def explain(match: re.Match[str], box: Box, stderr: str) -> RoostError:
         return SshError(f"{problem} ({box.name})", why=match[0].strip(), fix=fix)
@@ -208,12 +225,6 @@ _TABLE: tuple[tuple[re.Pattern[str], _Explain], ...] = tuple(
             r"client_loop: send disconnect: .*|packet_write_wait: .*|Broken pipe",
             _local("the connection was lost", "try again"),
         ),
-        (
-            _CLOSED,
-            _unreachable(
-                "closes the connection before anyone can log in",
-                "see whether sshd on {name} is overloaded or still starting",
-            ),
-        ),
+        (_CLOSED, _closed),
     )
 )
