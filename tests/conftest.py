@@ -13,6 +13,8 @@ from roost.model import Fleet
 from roost.paths import Paths
 from roost.workspace import Workspace, init
 
+pytest_plugins = ["boxes"]
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

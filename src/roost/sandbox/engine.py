@@ -93,8 +93,10 @@ class Engine:
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove containers at once, running or not; those that are gone do not matter."""
+        # podman would wait for systemd to shut down; docker kills at once.
+        now = ["--time", "0"] if self.kind == "podman" else []
         if names:
-            self("rm", "--force", "--volumes", *names, check=False)
+            self("rm", "--force", "--volumes", *now, *names, check=False)
 
     def limits(self) -> list[str]:
         """The resource limits to ask for, as far as they may be raised here.

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,7 +174,8 @@ class Sandbox:
         return Images(
             engine=self.engine,
             cache=self.paths.cache / "sandbox",
-            lock=self.paths.runtime / "sandbox-image.lock",
+            # Not in the run-time folder: the engine's images are the same in every login.
+            lock=Path(tempfile.gettempdir()) / f"roost-image-{os.getuid()}.lock",
             environ=self.environ,
             note=self.note,
             run=self.run,
