@@ -22,6 +22,16 @@ class HostKeyError(UnreachableError):
     """The box shows a host key that is not pinned, or not the pinned one."""
 
 
+class RefusedKeyError(UnreachableError):
+    """A box answers, and lets nobody in with the key that it was shown.
+
+    Attributes:
+        box: the name of the box that refuses.
+    """
+
+    box = ""
+
+
 _Explain = Callable[["re.Match[str]", Box, str], RoostError]
 
 
@@ -96,11 +106,13 @@ def _unknown_key(match: re.Match[str], box: Box, stderr: str) -> RoostError:
 def _refused_key(match: re.Match[str], box: Box, stderr: str) -> RoostError:
     key = f"the key {box.identity}" if box.identity else "every key that ssh offered"
     methods = match.groupdict().get("methods") or ""
-    return UnreachableError(
+    error = RefusedKeyError(
         f"{_where(box)} refuses {key} for {box.user or 'your user name'}",
         why=f"it accepts: {methods}" if methods else None,
         fix=f"install the key: roost add {box.name}; or name another one in roost_identity",
     )
+    error.box = box.name
+    return error
 
 
 def _unreachable(problem: str, fix: str) -> _Explain:
