@@ -25,6 +25,7 @@ VIA_LABEL = "roost.sandbox.via"
 ADDRESS_LABEL = "roost.sandbox.address"
 BOOT_TIMEOUT = 90.0
 SSH_PORT = 22
+NETWORK = "podman"  # the network that podman brings along
 POLL = 0.1
 
 
@@ -175,24 +176,29 @@ def _network(engine: Engine, container: str) -> list[str]:
     if not engine.direct:
         return ["--publish", f"127.0.0.1::{SSH_PORT}"]
     address = _own_address(engine, container)
-    return ["--ip", address] if address else []
+    if not address:
+        return []
+    # The hardware address stays, too: this machine would go on sending to the old one for as
+    # long as its ARP table remembers that, well over half a minute.
+    hardware = ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed))
+    return ["--network", NETWORK, "--ip", str(address), "--mac-address", hardware]
 
 
-def _own_address(engine: Engine, container: str) -> str:
+def _own_address(engine: Engine, container: str) -> ipaddress.IPv4Address | None:
     """An address that the box keeps when it boots again, as a real machine does.
 
     The engine would hand out another one at every start. Made from the container's name, in the
     upper half of the engine's network, where the engine itself comes last.
     """
-    listed = engine("network", "inspect", "podman", check=False).stdout
+    listed = engine("network", "inspect", NETWORK, check=False).stdout
     networks = json.loads(listed)[0].get("subnets", []) if listed.startswith("[") else []
     for entry in networks:
         subnet = ipaddress.ip_network(entry["subnet"])
-        if subnet.version == 4 and subnet.num_addresses >= 256:
+        if isinstance(subnet, ipaddress.IPv4Network) and subnet.num_addresses >= 256:
             half = subnet.num_addresses // 2
             number = int.from_bytes(hashlib.sha256(container.encode()).digest()[:8], "big")
-            return str(subnet[half + number % (half - 1)])
-    return ""
+            return subnet[half + number % (half - 1)]
+    return None
 
 
 def wait_ready(engine: Engine, name: str, folder: str, timeout: float = BOOT_TIMEOUT) -> SandboxBox:
