@@ -1,0 +1,356 @@
+#!/usr/bin/python
+"""Ansible module: compare the list of people with the accounts of a box."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: people_plan
+short_description: Compare the list of people with the accounts of a box
+description:
+  - Checks every entry of the list, and every key, before anything is written, and says which
+    accounts, key files and sudo rules a box has to have and who has to leave it.
+  - It only looks; M(ansible.builtin.user), M(small_files) and M(people_leave) do the rest.
+options:
+  people:
+    description: The list, with the texts of all keys in it.
+    type: list
+    elements: dict
+    required: true
+  places:
+    description: The name and the groups of this box; who names one of them belongs here.
+    type: list
+    elements: str
+    required: true
+  today:
+    description: The date, as C(YYYY-MM-DD).
+    type: str
+    required: true
+  login_user:
+    description: The account of the connection, which may not be taken away.
+    type: str
+    required: true
+  keys_folder:
+    description: Where the key files are.
+    type: path
+    required: true
+  unlisted:
+    description: What becomes of people whom a former list had and this one has not.
+    type: str
+    choices: [leave, keep]
+    default: leave
+author: The roost authors
+"""
+
+EXAMPLES = r"""
+- name: Compare the list with the accounts
+  people_plan:
+    people: [{name: ann, keys: [{key: ssh-ed25519 AAAA… ann}]}]
+    places: [gpu1, gpu]
+    today: "2027-01-31"
+    login_user: ubuntu
+    keys_folder: /etc/ssh/authorized_keys.d
+"""
+
+RETURN = r"""
+accounts:
+  description: Arguments for M(ansible.builtin.user), of the accounts that differ.
+  type: list
+  elements: dict
+  returned: success
+files:
+  description: The key files and the sudo rules, for M(small_files).
+  type: list
+  elements: dict
+  returned: success
+leaving:
+  description: Who has to leave this box, as C(name) and C(home).
+  type: list
+  elements: dict
+  returned: success
+"""
+
+import base64  # noqa: E402 - Ansible wants the documentation first
+import binascii  # noqa: E402
+import datetime  # noqa: E402
+import difflib  # noqa: E402
+import grp  # noqa: E402
+import os  # noqa: E402
+import pwd  # noqa: E402
+import re  # noqa: E402
+import struct  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+FIELDS = "name full_name keys boxes sudo shell groups until state home".split()
+# useradd(8) of Debian and Ubuntu: at most 32 characters, no upper case.
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+MIN_RSA_BITS = 2048
+FIRST_PERSONAL_UID = 1000  # UID_MIN of login.defs(5)
+NOBODY_UID = 65534
+KEY_TYPES = (
+    "ssh-ed25519 ssh-rsa ecdsa-sha2-nistp256 ecdsa-sha2-nistp384 ecdsa-sha2-nistp521 "
+    "sk-ssh-ed25519@openssh.com sk-ecdsa-sha2-nistp256@openssh.com"
+).split()
+# AUTHORIZED_KEYS FILE FORMAT of sshd(8); sshd drops a whole line for one option it does not know.
+OPTIONS = (
+    "agent-forwarding cert-authority command environment expiry-time from no-agent-forwarding "
+    "no-port-forwarding no-pty no-touch-required no-user-rc no-x11-forwarding permitlisten "
+    "permitopen port-forwarding principals pty restrict tunnel user-rc verify-required "
+    "x11-forwarding"
+).split()
+OPTION = re.compile(r'([A-Za-z0-9-]+)(?:="((?:[^"\\]|\\.)*)")?(?:,|(?=\s)|$)')
+HEADER = "# Managed by roost, role people; a change here is lost at the next run.\n"
+
+
+class Refused(ValueError):
+    """An entry that cannot be carried out; the message never holds a key."""
+
+
+def split_options(line: str) -> tuple[str, str]:
+    """Split ``options type base64 comment`` into its options and the rest."""
+    if line.split(None, 1)[0] in KEY_TYPES:
+        return "", line
+    at = 0
+    while True:
+        found = OPTION.match(line, at)
+        if not found or not found[1]:
+            raise Refused("its options are malformed (an unclosed quote, or no key after them)")
+        if found[1].lower() not in OPTIONS:
+            raise Refused("it starts with neither a key type nor an option that sshd knows")
+        at = found.end()
+        if line[at : at + 1].isspace():
+            return line[:at], line[at:].strip()
+        if at >= len(line):
+            raise Refused("there is no key after its options")
+
+
+def rsa_bits(blob: bytes) -> int:
+    """The size of an RSA key; RFC 4253, section 6.6: string type, mpint e, mpint n."""
+    at = 0
+    for _ in range(2):
+        at += 4 + struct.unpack_from(">I", blob, at)[0]
+    (size,) = struct.unpack_from(">I", blob, at)
+    return int.from_bytes(blob[at + 4 : at + 4 + size], "big").bit_length()
+
+
+def check_key(text: str) -> None:
+    words = text.split(None, 2)
+    if len(words) < 2:
+        raise Refused("it is cut off: there is no key after its type")
+    if words[0] not in KEY_TYPES:
+        raise Refused(f"keys of the type {words[0][:40]} are not accepted")
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+        (size,) = struct.unpack_from(">I", blob)
+        inner = blob[4 : 4 + size].decode()
+        if inner != words[0] or len(blob) < 4 + size + 4:
+            raise Refused("it is malformed: type and content do not fit, or it is cut off")
+        if inner == "ssh-ed25519" and len(blob) != 51:
+            raise Refused("it is malformed: an Ed25519 key has another length")
+        if inner == "ssh-rsa" and rsa_bits(blob) < MIN_RSA_BITS:
+            raise Refused(f"RSA with {rsa_bits(blob)} bits; at least {MIN_RSA_BITS} are asked for")
+    except (binascii.Error, struct.error, UnicodeDecodeError):
+        raise Refused("it is malformed: not valid base64, or cut off") from None
+
+
+def key_lines(entry: dict) -> list[str]:
+    """The lines for sshd of one entry of ``keys``: a text with one key or more, and options."""
+    lines = []
+    for raw in str(entry.get("key", "")).splitlines():
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        options, key = split_options(line)
+        check_key(key)
+        extra = str(entry.get("options", "")).strip()
+        if extra and split_options(extra + " ssh-ed25519 x")[1] != "ssh-ed25519 x":
+            raise Refused("its options are malformed")
+        joined = ",".join(o for o in (options, extra) if o)
+        lines.append(f"{joined} {key}" if joined else key)
+    if not lines:
+        raise Refused("it is empty")
+    return lines
+
+
+def check_person(person: dict) -> None:
+    for field in person:
+        if field not in FIELDS:
+            near = difflib.get_close_matches(field, FIELDS, 1)
+            raise Refused(f"unknown field {field!r}" + (f"; {near[0]!r}?" if near else ""))
+    if not NAME.fullmatch(str(person.get("name", ""))):
+        raise Refused("a name starts with a-z or _, then a-z 0-9 _ -, at most 32 characters")
+    choices = {
+        "sudo": (True, False, "password"),
+        "state": ("present", "absent"),
+        "home": ("keep", "archive", "remove"),
+    }
+    for field, allowed in choices.items():
+        if field in person and person[field] not in allowed:
+            raise Refused(f"{field} is one of {', '.join(str(a).lower() for a in allowed)}")
+    if person.get("until"):
+        try:
+            datetime.date.fromisoformat(str(person["until"]))
+        except ValueError:
+            raise Refused("until is a date, YYYY-MM-DD") from None
+    if not str(person.get("shell", "/")).startswith("/"):
+        raise Refused("shell is an absolute path")
+    if re.search(r"[:\n]", str(person.get("full_name", ""))):
+        raise Refused("full_name holds a colon or a line break")
+
+
+def has_left(person: dict, today: str) -> bool:
+    until = person.get("until")
+    return person.get("state") == "absent" or bool(until and str(until) < today)
+
+
+def shadow_expiry(name: str) -> str:
+    # Not the module spwd: Python 3.13 has none.
+    with open("/etc/shadow", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            fields = line.rstrip("\n").split(":")
+            if fields[0] == name:
+                return fields[7]
+    return ""
+
+
+def account(person: dict) -> dict | None:
+    """Arguments for the module user, or None where the account is in order."""
+    name, until = person["name"], person.get("until")
+    day = None
+    if until:
+        # shadow(5) names the first day on which the account is closed.
+        day = (datetime.date.fromisoformat(str(until)) - datetime.date(1970, 1, 1)).days + 1
+    wanted = {
+        "name": name,
+        "comment": person.get("full_name"),
+        "shell": person.get("shell"),
+        "groups": list(person.get("groups") or []),
+        "expires": -1 if day is None else day * 86400,
+    }
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return {**wanted, "shell": wanted["shell"] or "/bin/bash"}
+    if entry.pw_uid < FIRST_PERSONAL_UID or entry.pw_uid == NOBODY_UID:
+        raise Refused("it is a system account of the box, which no person may have")
+    same = (
+        wanted["comment"] in (None, entry.pw_gecos)
+        and wanted["shell"] in (None, entry.pw_shell)
+        and all(is_member(name, entry.pw_gid, group) for group in wanted["groups"])
+        and shadow_expiry(name) == ("" if day is None else str(day))
+    )
+    return None if same else wanted
+
+
+def is_member(name: str, primary: int, group: str) -> bool:
+    try:
+        found = grp.getgrnam(group)
+    except KeyError:
+        raise Refused(f"the box has no group {group!r}") from None
+    return name in found.gr_mem or found.gr_gid == primary
+
+
+def sudo_rule(person: dict) -> str:
+    kind = person.get("sudo", False)
+    tag = "" if kind == "password" else "NOPASSWD: "
+    return f"{person['name']} ALL=(ALL:ALL) {tag}ALL\n" if kind else ""
+
+
+class Planner:
+    """The plan of one box, and what is wrong with the list."""
+
+    def __init__(self, params: dict) -> None:
+        self.params = params
+        self.problems: list[str] = []
+        self.accounts: list[dict] = []
+        self.leaving: list[dict] = []
+        folder = params["keys_folder"]
+        self.files: list[dict] = [{"path": folder, "state": "directory"}]
+        self.rules = HEADER
+
+    def add(self, person: dict) -> None:
+        check_person(person)
+        name = person["name"]
+        lines: list[str] = []
+        for number, entry in enumerate(person.get("keys") or [], 1):
+            try:
+                lines += key_lines(entry)
+            except Refused as problem:
+                raise Refused(f"key {number} is refused: {problem}") from None
+        path = os.path.join(self.params["keys_folder"], name)
+        elsewhere = person.get("boxes") is not None and not (
+            set(self.params["places"]) & set(person["boxes"])
+        )
+        if has_left(person, self.params["today"]):
+            self.leave(name, person.get("home", "keep"))
+        elif not elsewhere:
+            self.stay(person, lines, path)
+        elif os.path.lexists(path):
+            # Without a key file the account here was never ours, and it is none of our business.
+            self.leave(name, "keep")
+
+    def stay(self, person: dict, lines: list[str], path: str) -> None:
+        changes = account(person)
+        self.accounts += [changes] if changes else []
+        content = HEADER + "".join(line + "\n" for line in lines)
+        self.files.append({"path": path, "content": content})
+        self.rules += sudo_rule(person)
+
+    def leave(self, name: str, home: str) -> None:
+        listed_key = os.path.lexists(os.path.join(self.params["keys_folder"], name))
+        try:
+            uid = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            if not listed_key:
+                return
+            uid = None
+        if name == self.params["login_user"]:
+            raise Refused("this run is logged in as that account; use another one to remove it")
+        if uid is not None and uid < FIRST_PERSONAL_UID:
+            raise Refused("it is a system account of the box, which cannot be removed")
+        self.leaving.append({"name": name, "home": home})
+
+    def build(self) -> None:
+        names = [str(p.get("name", "")) for p in self.params["people"]]
+        for number, person in enumerate(self.params["people"], 1):
+            name = str(person.get("name", ""))
+            label = name if NAME.fullmatch(name) else f"entry {number}"
+            try:
+                if names.count(name) > 1:
+                    raise Refused("the name stands in the list more than once")
+                self.add(person)
+            except Refused as problem:
+                self.problems.append(f"{label}: {problem}")
+        folder = self.params["keys_folder"]
+        if self.params["unlisted"] == "leave" and os.path.isdir(folder):
+            for name in sorted(set(os.listdir(folder)) - set(names)):
+                if NAME.fullmatch(name) and name != self.params["login_user"]:
+                    self.leave(name, "keep")
+        rules = {"path": "/etc/sudoers.d/roost-people", "content": self.rules, "mode": "0440"}
+        self.files.append({**rules, "validate": "visudo -cf %s"})
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "people": {"type": "list", "elements": "dict", "required": True},
+            "places": {"type": "list", "elements": "str", "required": True},
+            "today": {"type": "str", "required": True},
+            "login_user": {"type": "str", "required": True},
+            "keys_folder": {"type": "path", "required": True, "no_log": False},
+            "unlisted": {"choices": ["leave", "keep"], "default": "leave"},
+        },
+        supports_check_mode=True,
+    )
+    planner = Planner(module.params)
+    planner.build()
+    if planner.problems:
+        problems = "; ".join(dict.fromkeys(planner.problems))
+        module.fail_json(msg=f"The list of people cannot be used: {problems}. Nothing was changed.")
+    module.exit_json(
+        changed=False, accounts=planner.accounts, files=planner.files, leaving=planner.leaving
+    )
+
+
+if __name__ == "__main__":
+    main()
