@@ -12,13 +12,14 @@ from roost import __version__
 from roost.cli import completion
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import ssh as ssh_verbs
+from roost.cli import tunnel as tunnel_verbs
 from roost.cli import up as up_verbs
 from roost.cli import workspace as workspace_verbs
 from roost.cli.context import Context
 from roost.errors import ExitCode, RoostError
 
 # In the order in which `roost --help` lists them: the way a new user goes.
-GROUPS = (workspace_verbs, up_verbs, ssh_verbs, sandbox_verbs, completion)
+GROUPS = (workspace_verbs, up_verbs, ssh_verbs, tunnel_verbs, sandbox_verbs, completion)
 
 EPILOG = """\
 exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is unreachable,

@@ -1,0 +1,153 @@
+"""``roost tunnel open``, ``close`` and ``list``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from roost.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from roost.cli.context import Context
+    from roost.supervisor.protocol import ForwardStatus, Status
+
+# Seconds that `list` waits for the other ends to answer.
+_ASK = 2.0
+
+
+def register(
+    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the verbs of this group."""
+    parser = sub.add_parser(
+        "tunnel",
+        parents=[common],
+        help="port and socket forwards that survive sleep and network changes",
+        description="Forwards through ssh, kept open in the background until they are closed.",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    _register_open(verbs, common)
+    close = verbs.add_parser(
+        "close",
+        parents=[common],
+        help="close a box's tunnels, or some of their forwards",
+        description="Close every tunnel to a box, or the tunnels that hold the forwards named.",
+    )
+    close.add_argument("box", metavar="BOX", nargs="?", help="the box; see also --all")
+    close.add_argument("specs", metavar="SPEC", nargs="*", help="only these forwards")
+    close.add_argument("--all", action="store_true", help="every tunnel of every workspace")
+    close.set_defaults(handler=close_tunnels)
+    listing = verbs.add_parser(
+        "list",
+        parents=[common],
+        help="every tunnel: since when, how often it broke, why it is down",
+        description="Ask through every forward, and show what was found.",
+    )
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(handler=list_tunnels)
+
+
+def _register_open(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    parser = verbs.add_parser(
+        "open",
+        parents=[common],
+        help="open forwards to a box, and keep them open",
+        description="Open forwards to a box and return when they answer. They stay until "
+        "`roost tunnel close`: through sleep, another network, a reboot of the box.",
+        epilog="A SPEC is written as ssh writes it: 6006:localhost:6006 (local), "
+        "R:52698:localhost:52698 (remote), D:8157 (SOCKS), with a socket in place of a port: "
+        "8888:/run/app.sock, /tmp/db.sock:localhost:5432.",
+    )
+    parser.add_argument("box", metavar="BOX", help="a box of the inventory")
+    parser.add_argument(
+        "specs", metavar="SPEC", nargs="*", help="forwards (default: the box's roost_forwards)"
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="allow addresses that other machines reach"
+    )
+    parser.add_argument("--privileged", action="store_true", help="allow ports below 1024")
+    parser.set_defaults(handler=open_tunnel)
+
+
+def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
+    """Open forwards, and say where they are."""
+    from roost import ssh, tunnels
+    from roost.model import Forward
+
+    fleet = ctx.fleet()
+    box = fleet.box(args.box)
+    forwards = [Forward.parse(spec) for spec in args.specs] or list(box.forwards)
+    config = ssh.ensure_config(ctx.workspace().root, fleet, ctx.paths)
+    opened = tunnels.Tunnels(ctx.paths, ctx.environ).open(
+        box,
+        config,
+        forwards,
+        fleet=fleet,
+        allow=tunnels.Allow(public=args.public, privileged=args.privileged),
+    )
+    for status in opened:
+        for forward in status.forwards:
+            ctx.out.line(forward.spec)
+            if forward.state == "refused":
+                ctx.out.note(f"  {forward.why}; the tunnel is open and waits for it")
+    ctx.out.note(f"open until: roost tunnel close {box.name}")
+    return ExitCode.OK
+
+
+def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
+    """Close what is named."""
+    from roost import tunnels
+
+    if bool(args.box) == args.all:
+        raise UsageError("name a box, or say --all", fix="roost tunnel list")
+    client = tunnels.Tunnels(ctx.paths, ctx.environ)
+    known = client.list()
+    wanted = [s for s in known if args.all or s.box == args.box]
+    if args.specs:
+        specs = {str(tunnels.named(spec)) for spec in args.specs}
+        wanted = [s for s in wanted if specs & {f.spec for f in s.forwards}]
+    if not wanted:
+        ctx.out.note("nothing of that is open")
+        return ExitCode.OK
+    client.close(s.id for s in wanted)
+    for status in wanted:
+        for forward in status.forwards:
+            ctx.out.note(f"closed {status.box} {forward.spec}")
+    return ExitCode.OK
+
+
+def list_tunnels(ctx: Context, args: argparse.Namespace) -> int:
+    """Show every tunnel of this user."""
+    import dataclasses
+
+    from roost import tunnels
+
+    known = tunnels.Tunnels(ctx.paths, ctx.environ).list(probe=_ASK)
+    if args.json:
+        ctx.out.json([dataclasses.asdict(s) for s in known])
+        return ExitCode.OK
+    if not known:
+        ctx.out.note("no tunnel is open; open one: roost tunnel open BOX 6006:localhost:6006")
+        return ExitCode.OK
+    rows = [_row(status, forward) for status in known for forward in status.forwards]
+    ctx.out.table(("BOX", "FORWARD", "STATE", "SINCE", "BROKE", ""), rows)
+    return ExitCode.OK
+
+
+def _row(status: Status, forward: ForwardStatus) -> tuple[str, ...]:
+    from roost.report import duration
+
+    now = time.time()
+    state = status.state
+    why = status.why if state != "up" else forward.why
+    if state == "up" and forward.state in {"refused", "silent", "closed"}:
+        state = forward.state
+    if state == "up" and status.broke:
+        why = f"{duration(now - status.broke)} ago for {duration(status.gone)}: {status.why}"
+    broke = f"{status.breaks} times" if status.breaks != 1 else "once"
+    label = f"{forward.spec} ({status.label})" if status.label else forward.spec
+    since = duration(now - status.since)
+    return status.box, label, state, since, broke if status.breaks else "never", why

@@ -1,0 +1,104 @@
+"""TCP ports on this side: whether one is free, and who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost import process
+from roost.errors import RoostError
+
+LOOPBACK = "127.0.0.1"
+_LISTENING = "0A"
+_TRIED = 200
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who listens on a port; what the system does not tell us is empty or 0."""
+
+    user: str = ""
+    pid: int = 0
+    program: str = ""
+
+    def __str__(self) -> str:
+        what = self.program or "a program"
+        number = f" (process {self.pid})" if self.pid else ""
+        whose = f" of user {self.user}" if self.user else ""
+        return f"{what}{number}{whose}"
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether ssh could listen on ``port``; it sets SO_REUSEADDR, so this does too."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def next_free(port: int, *, avoid: Collection[int] = (), host: str = LOOPBACK) -> int:
+    """The first free port from ``port`` on that is not in ``avoid``.
+
+    Raises:
+        RoostError: there is none among the next 200.
+    """
+    for candidate in range(port, min(port + _TRIED, 65536)):
+        if candidate not in avoid and is_free(candidate, host):
+            return candidate
+    raise RoostError(
+        f"no port from {port} to {port + _TRIED} is free", fix="name another one: --port PORT"
+    )
+
+
+def holder(port: int) -> Holder | None:
+    """Who listens on TCP ``port``, as far as this user may know; None where nobody does."""
+    if Path("/proc/net/tcp").exists():
+        return _from_proc(port)
+    done = process.run(
+        ["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-FpcL"], check=False, timeout=10
+    )
+    fields = {line[0]: line[1:] for line in reversed(done.stdout.splitlines()) if line}
+    if "p" not in fields:
+        return None
+    return Holder(fields.get("L", ""), int(fields["p"]), fields.get("c", ""))
+
+
+def _from_proc(port: int) -> Holder | None:
+    for inode, uid in _listening(port):
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = str(uid)
+        for pid in _owners(f"socket:[{inode}]"):
+            name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+            return Holder(user, pid, name)
+        return Holder(user)
+    return None
+
+
+def _listening(port: int) -> Iterator[tuple[str, int]]:
+    """Inode and user id of every socket that listens on ``port``; format: proc(5)."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text("ascii").splitlines()[1:]:
+                words = line.split()
+                if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                    yield words[9], int(words[7])
+
+
+def _owners(link: str) -> Iterator[int]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if any(os.readlink(fd) == link for fd in (folder / "fd").iterdir()):  # noqa: PTH115
+                    yield int(folder.name)

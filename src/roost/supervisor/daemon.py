@@ -1,0 +1,289 @@
+"""The process itself: one lock, one socket, the tunnels that are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from roost import files
+from roost.errors import RoostError
+from roost.supervisor import network, session
+from roost.supervisor.protocol import PASSED_ON, VERSION, Places, Wish, encode, ensure_private
+from roost.supervisor.tunnel import Tunnel
+
+# Seconds that a supervisor with nothing to do waits for the client that started it.
+_FIRST_REQUEST = 10.0
+_HOUSEKEEPING = 2.0
+_LONGEST_REQUEST = 1 << 20
+
+
+class Supervisor:
+    """Keeps the wishes of one user fulfilled until there are none left."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.tunnels: dict[str, Tunnel] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._environment = {k: v for k, v in os.environ.items() if k in PASSED_ON}
+        self._finished = asyncio.Event()
+        self._ending: set[str] = set()
+        self._keep_sessions = False
+
+    async def serve(self) -> None:
+        """Answer requests until nothing is left to do, a signal comes, or a successor asks."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._wake_all)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._finished.set)
+        await self._resume()
+        self.places.socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(
+            self._answer, str(self.places.socket), limit=_LONGEST_REQUEST
+        )
+        monitor = network.open_monitor()
+        if monitor is not None:
+            network.watch_network(monitor, lambda: self._wake_all("the network changed"))
+        clock = asyncio.create_task(
+            network.watch_clock(lambda s: self._wake_all(f"this machine slept for {s:.0f} s"))
+        )
+        keeper = asyncio.create_task(self._housekeeping())
+        await self._finished.wait()
+        for task in (clock, keeper):
+            task.cancel()
+        server.close()
+        await self._end_all()
+        if not self._succeeded:
+            self.places.socket.unlink(missing_ok=True)
+
+    @property
+    def _succeeded(self) -> bool:
+        """Whether another supervisor has taken the place: the socket there is not ours."""
+        return not _holds(self.places)
+
+    def _wake_all(self, event: str = "") -> None:
+        for tunnel in self.tunnels.values():
+            tunnel.wake(event)
+
+    async def _end_all(self) -> None:
+        tunnels = list(self.tunnels.values())
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if not self._keep_sessions:
+            await asyncio.gather(*(t.end() for t in tunnels))
+
+    async def _housekeeping(self) -> None:
+        began = time.monotonic()
+        while not self._finished.is_set():
+            await asyncio.sleep(_HOUSEKEEPING)
+            if self._succeeded:
+                # The run-time folder was cleared (a logout, a clean-up of /tmp): nobody finds
+                # this process any more. What is wanted is written down; the next one goes on.
+                self._finished.set()
+            elif not self.tunnels and time.monotonic() - began > _FIRST_REQUEST:
+                self._finished.set()
+
+    # What is wanted
+
+    async def _resume(self) -> None:
+        """Take up what is written down, with the ssh processes that still run."""
+        running = session.find(self.places)
+        for raw in self._recorded():
+            try:
+                wish = Wish.from_json(raw["wish"])
+                wanted = session.arguments(wish, self.places)[1:]
+            except (KeyError, TypeError, ValueError, RoostError) as error:
+                _complain(f"a recorded tunnel is not understood: {error!r}")
+                continue
+            tunnel = self._make(wish)
+            tunnel.status.opened = float(raw.get("opened", tunnel.status.opened))
+            tunnel.status.breaks = int(raw.get("breaks", 0))
+            for pid, argv in list(running.get(wish.id, [])):
+                if tunnel.session is None and _same(argv[1:], wanted):
+                    tunnel.session = session.Session(pid, self.places.ssh_log(wish.id))
+                    running[wish.id].remove((pid, argv))
+        for left_over in (pid for found in running.values() for pid, _ in found):
+            await session.Session(left_over, self.places.log).end()
+        for tunnel in self.tunnels.values():
+            self._run(tunnel)
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        try:
+            raw = json.loads(self.places.wishes.read_text("utf-8"))
+            return [entry for entry in raw["tunnels"] if isinstance(entry, dict)]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _complain(f"{self.places.wishes} cannot be read: {error!r}")
+            with contextlib.suppress(OSError):
+                self.places.wishes.rename(self.places.wishes.with_suffix(".unreadable"))
+            return []
+
+    def _record(self) -> str:
+        """Write the wishes down, and return what went wrong, if anything did."""
+        entries = [
+            {
+                "wish": dataclasses.asdict(t.wish),
+                "opened": t.status.opened,
+                "breaks": t.status.breaks,
+            }
+            for t in self.tunnels.values()
+        ]
+        try:
+            ensure_private(self.places.state)
+            if entries:
+                text = json.dumps({"tunnels": entries}, indent=1)
+                files.replace(self.places.wishes, text.encode())
+            else:
+                self.places.wishes.unlink(missing_ok=True)
+        except (OSError, RoostError) as error:
+            _complain(f"{self.places.wishes} cannot be written: {error}")
+            return str(error)
+        return ""
+
+    def _make(self, wish: Wish) -> Tunnel:
+        tunnel = Tunnel(wish, self.places, self._ssh_environment, self._record)
+        self.tunnels[wish.id] = tunnel
+        return tunnel
+
+    def _run(self, tunnel: Tunnel) -> None:
+        task = asyncio.create_task(tunnel.run())
+        self._tasks[tunnel.wish.id] = task
+        task.add_done_callback(_report_crash)
+
+    def _ssh_environment(self) -> dict[str, str]:
+        # Its messages are read by a program, so they have to be the English ones.
+        return {**self._environment, "LC_ALL": "C"}
+
+    # Requests
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            try:
+                async with asyncio.timeout(30):
+                    request = json.loads(await reader.readline() or b"{}")
+                    reply = await self._carry_out(request)
+            except RoostError as error:
+                reply = {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
+            except (ValueError, KeyError, TypeError, TimeoutError) as error:
+                reply = {"error": {"what": f"the supervisor cannot do that: {error!r}"}}
+            writer.write(encode({"version": VERSION, **reply}))
+            await writer.drain()
+        if not self.tunnels and request.get("do") == "close":
+            self._finished.set()
+
+    async def _carry_out(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if request.get("version") != VERSION:
+            # Another release: its own supervisor takes over the running ssh processes.
+            self._keep_sessions = True
+            self._finished.set()
+            return {"leaving": True}
+        for name in PASSED_ON:
+            if name in request.get("environ", {}):
+                self._environment[name] = str(request["environ"][name])
+        match request["do"]:
+            case "open":
+                return self._open(Wish.from_json(request["wish"]))
+            case "close":
+                return await self._close([str(i) for i in request["ids"]])
+            case "list":
+                if request.get("ask"):
+                    up = [t for t in self.tunnels.values() if t.status.state == "up"]
+                    await asyncio.gather(*(t.refresh(float(request["ask"])) for t in up))
+                return {"tunnels": [self._report(t) for t in self.tunnels.values()]}
+            case other:
+                raise ValueError(other)
+
+    def _report(self, tunnel: Tunnel) -> dict[str, Any]:
+        said = tunnel.session.complaint() if tunnel.session else tunnel.said
+        return {**dataclasses.asdict(tunnel.status), "said": said}
+
+    def _open(self, wish: Wish) -> dict[str, Any]:
+        tunnel = self.tunnels.get(wish.id)
+        if tunnel is None:
+            tunnel = self._make(wish)
+            self._run(tunnel)
+        else:
+            tunnel.wake("somebody asked for it")
+        return {"id": wish.id, "unrecorded": self._record()}
+
+    async def _close(self, ids: list[str]) -> dict[str, Any]:
+        closed = []
+        for one in ids:
+            tunnel = self.tunnels.pop(one, None)
+            task = self._tasks.pop(one, None)
+            if tunnel is None:
+                continue
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await tunnel.end()
+            closed.append(one)
+        return {"closed": closed, "unrecorded": self._record()}
+
+
+def _same(argv: list[str], wanted: list[str]) -> bool:
+    # By way of ps the arguments come split at every space.
+    return " ".join(a for a in argv if a) == " ".join(wanted)
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        # A tunnel that nobody looks after is worse than a restart: the next client starts a
+        # supervisor, which takes over every ssh that runs.
+        _complain(f"a tunnel's keeper failed: {task.exception()!r}")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+        sys.stderr.flush()
+
+
+def _lock(places: Places) -> int | None:
+    """Become the one supervisor; None where there is one."""
+    handle = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+_held: int | None = None
+
+
+def _holds(places: Places) -> bool:
+    """Whether the lock file that we hold is still the one at its path."""
+    try:
+        mine, there = os.fstat(_held or -1), places.lock.stat()
+    except OSError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def run(places: Places) -> int:
+    """Serve until nothing is left to do, and return the exit code.
+
+    Raises:
+        RoostError: the folder of the sockets is not safe, or cannot be made.
+    """
+    global _held  # noqa: PLW0603 - the lock is the process's, and ends with it
+    os.umask(0o077)
+    ensure_private(places.runtime)
+    _held = _lock(places)
+    if _held is None:
+        return 0
+    asyncio.run(Supervisor(places).serve())
+    return 0

@@ -1,0 +1,234 @@
+"""The one ssh that carries a tunnel: started, found again after a crash, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost import process
+from roost.model import Forward, ForwardKind
+from roost.supervisor.probe import CANARY_TARGET
+from roost.supervisor.protocol import Places, Wish
+
+# Ahead of the workspace's own config, because ssh takes the first value it meets. It holds for
+# the gateways on the way too: ssh hands the file to the ssh that jumps. A shared connection
+# (ControlMaster) would outlive its network in silence, and tie the tunnel to a terminal's life.
+_CONFIG = """\
+Host *
+    BatchMode yes
+    ControlMaster no
+    ControlPath none
+    ControlPersist no
+    ServerAliveInterval 10
+    ServerAliveCountMax 3
+    ConnectTimeout 10
+    ConnectionAttempts 1
+    ForwardAgent no
+    ForwardX11 no
+    PermitLocalCommand no
+    RequestTTY no
+    RemoteCommand none
+    Include {config}
+"""
+
+_LOG_BYTES = 16_384
+_BUSY_BYTES = 1_000
+
+
+def arguments(wish: Wish, places: Places) -> list[str]:
+    """The argument list of the ssh that carries ``wish``."""
+    options = [
+        *("-N", "-n", "-T", "-F", str(places.config(wish.id))),
+        *("-o", "ExitOnForwardFailure=yes", "-o", "StreamLocalBindUnlink=yes"),
+        *("-o", "StreamLocalBindMask=0177", "-o", "GatewayPorts=no"),
+        *("-L", f"{_literal(str(places.canary(wish.id)))}:{CANARY_TARGET}"),
+    ]
+    for forward in wish.parsed:
+        options += [f"-{forward.kind.value}", _side_by_side(forward)]
+    return ["ssh", *options, wish.box]
+
+
+def _side_by_side(forward: Forward) -> str:
+    local_first = forward.kind is not ForwardKind.REMOTE
+    listen = _literal(forward.listen) if local_first else forward.listen
+    if not forward.target:
+        return listen
+    return f"{listen}:{forward.target if local_first else _literal(forward.target)}"
+
+
+def _literal(side: str) -> str:
+    """Ssh expands tokens in the local side's socket path."""
+    return side.replace("%", "%%") if side.startswith("/") else side
+
+
+def write_config(wish: Wish, places: Places) -> None:
+    """Write the tunnel's ssh config.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    quoted = '"' + wish.config.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    path = places.config(wish.id)
+    path.write_text(_CONFIG.format(config=quoted), "utf-8")
+    path.chmod(0o600)
+
+
+class Session:
+    """A running ssh, ours or one that a supervisor before us started.
+
+    Args:
+        pid: its process id; it leads a process group of its own.
+        log: the file that it writes its messages to.
+        child: the process, if it is a child of ours.
+    """
+
+    def __init__(self, pid: int, log: Path, child: subprocess.Popen[str] | None = None) -> None:
+        self.pid = pid
+        self.log = log
+        self._child = child
+
+    @classmethod
+    def start(cls, wish: Wish, places: Places, env: Mapping[str, str]) -> Session:
+        """Start the ssh of ``wish``.
+
+        Raises:
+            MissingProgramError: ssh is not installed.
+            OSError: its files cannot be written.
+        """
+        write_config(wish, places)
+        places.canary(wish.id).unlink(missing_ok=True)
+        path = places.ssh_log(wish.id)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        # A file, not a pipe: ssh goes on writing when the supervisor is gone.
+        with os.fdopen(handle, "w") as log:
+            child = process.start(
+                arguments(wish, places), stdout=log, stderr=log, env=env, new_session=True
+            )
+        return cls(child.pid, path, child)
+
+    def running(self) -> bool:
+        """Whether it still runs; a child that has ended is reaped."""
+        if self._child is not None:
+            return self._child.poll() is None
+        return is_running(self.pid, str(self.log.with_suffix(".conf")))
+
+    def complaint(self) -> str:
+        """The end of what it wrote."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4_000))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def trim_log(self) -> None:
+        """Keep the log small: ssh writes a line whenever the box refuses a connection."""
+        with contextlib.suppress(OSError):
+            if self.log.stat().st_size > _LOG_BYTES:
+                os.truncate(self.log, 0)
+
+    def received(self) -> int:
+        """Bytes that it has read so far; -1 where the system does not say."""
+        try:
+            text = Path(f"/proc/{self.pid}/io").read_text("ascii")
+        except OSError:
+            return -1
+        return int(text.split("rchar:", 1)[1].split(None, 1)[0])
+
+    def busy_since(self, before: int) -> bool:
+        """Whether bytes have come in since ``received()`` said ``before``.
+
+        A long upload over a slow line delays every answer by seconds: that is no outage.
+        """
+        return before >= 0 and self.received() - before > _BUSY_BYTES
+
+    async def end(self) -> None:
+        """End it, and the ssh of its gateways with it, and wait until it is gone."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+            for _ in range(100):
+                if not self.running():
+                    break
+                await asyncio.sleep(0.01)
+            else:
+                continue
+            break
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def is_running(pid: int, marker: str) -> bool:
+    """Whether ``pid`` is an ssh whose arguments hold the config path ``marker``."""
+    return any(found == pid and marker in argv for found, argv in ssh_processes([pid]))
+
+
+def find(places: Places) -> dict[str, list[tuple[int, list[str]]]]:
+    """The ssh processes that belong to tunnels of ``places``: for each id, pids and arguments."""
+    found: dict[str, list[tuple[int, list[str]]]] = {}
+    for pid, argv in ssh_processes():
+        marks = [Path(w) for w in argv if w.startswith(f"{places.runtime}/")]
+        for mark in marks:
+            if mark.suffix == ".conf" and "-N" in argv:
+                found.setdefault(mark.stem, []).append((pid, argv))
+    return found
+
+
+def ssh_processes(pids: list[int] | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Our user's ssh processes with their arguments: all of them, or those among ``pids``."""
+    if not Path("/proc/self/cmdline").exists():
+        yield from _by_ps(pids)
+        return
+    numbers = pids or [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
+    for pid in numbers:
+        try:
+            folder = Path(f"/proc/{pid}")
+            raw = folder.joinpath("cmdline").read_bytes()
+            if folder.stat().st_uid != os.getuid():
+                continue
+        except OSError:
+            continue
+        argv = raw.decode("utf-8", "surrogateescape").split("\0")
+        if Path(argv[0]).name == "ssh":
+            yield pid, argv
+
+
+def _by_ps(pids: list[int] | None) -> Iterator[tuple[int, list[str]]]:
+    done = process.run(
+        ["ps", "-ww", "-U", str(os.getuid()), "-o", "pid=,command="], check=False, timeout=10
+    )
+    for line in done.stdout.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        argv = command.split()
+        if argv and Path(argv[0]).name == "ssh" and (pids is None or int(pid) in pids):
+            yield int(pid), argv
+
+
+@dataclass(frozen=True)
+class Hop:
+    """Where the first connection of a tunnel goes to."""
+
+    host: str
+    port: int
+
+
+def first_hop(config: Path, box: str) -> Hop | None:
+    """The machine that ssh connects to first; None where a command of the user's does that."""
+    name = box
+    for _ in range(8):
+        done = process.run(["ssh", "-F", str(config), "-G", name], check=False, timeout=20)
+        options = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+        jump = options.get("proxyjump", "none")
+        if jump != "none":
+            name = jump.split(",")[0]
+            continue
+        if options.get("proxycommand", "none") != "none" or "hostname" not in options:
+            return None
+        return Hop(options["hostname"], int(options.get("port", "22")))
+    return None

@@ -1,0 +1,300 @@
+"""One tunnel: brought up, asked whether it is alive, brought up again, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import re
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost.errors import RoostError
+from roost.model import ForwardKind
+from roost.supervisor import probe
+from roost.supervisor.protocol import ForwardStatus, Places, Status, Wish
+from roost.supervisor.session import Hop, Session, first_hop
+
+# Seconds. How often a tunnel is asked, and how long it may take to answer: less where something
+# has happened (a wake-up, another network) that makes a dead connection likely.
+_STEADY, _PATIENCE, _PATIENCE_AFTER_EVENT = 5.0, 3.0, 1.0
+_FORWARDS_EVERY = 6
+# ssh's own limits (ConnectTimeout for each hop, then the login) end long before this.
+_COME_UP = 60.0
+_SLOWEST_RETRY, _SLOWEST_HOPELESS = 5.0, 60.0
+_CONNECTS = (0.5, 0.5, 0.5, 2.0)
+
+_HOPELESS = re.compile(
+    r"Permission denied|Host key verification failed|HOST IDENTIFICATION HAS CHANGED"
+    r"|[Bb]ad configuration|Bad owner or permissions|host key is known for"
+    r"|Too many authentication failures|not installed|administratively prohibited"
+)
+_PORT_TAKEN = re.compile(
+    r"Address already in use|cannot listen to|remote port forwarding failed|Could not request"
+    r" local forwarding"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a tunnel is not up.
+
+    Attributes:
+        why: for people.
+        hopeless: trying again soon cannot help; something has to be changed.
+        network: the way to the first machine may be gone: ask it before ssh is started.
+    """
+
+    why: str
+    hopeless: bool = False
+    network: bool = True
+
+
+def diagnose(text: str) -> Failure:
+    """What ssh's messages come down to."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for pattern in (_HOPELESS, _PORT_TAKEN):
+        telling = [line for line in lines if pattern.search(line)]
+        if telling:
+            return Failure(telling[0], hopeless=pattern is _HOPELESS, network=False)
+    lines = [line for line in lines if not line.startswith("channel ")] or lines
+    return Failure(lines[0] if lines else "ssh ended without a word")
+
+
+class Tunnel:
+    """Keeps one wish fulfilled.
+
+    Args:
+        wish: what is wanted.
+        places: the supervisor's files.
+        environment: called for the environment of every new ssh.
+        changed: called when the tunnel broke or came back.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        places: Places,
+        environment: Callable[[], Mapping[str, str]],
+        changed: Callable[[], object] = lambda: None,
+    ) -> None:
+        now = time.time()
+        self.wish = wish
+        self.places = places
+        self.status = Status(
+            id=wish.id,
+            box=wish.box,
+            label=wish.label,
+            config=wish.config,
+            forwards=[ForwardStatus(spec) for spec in wish.forwards],
+            since=now,
+            opened=now,
+            pac_port=wish.pac[0] if wish.pac else 0,
+        )
+        self.session: Session | None = None
+        self.said = ""
+        self._environment = environment
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._event = ""
+        self._hop: Hop | None = None
+
+    def wake(self, event: str = "") -> None:
+        """Look now, not at the next turn; ``event`` says what has happened, if anything has."""
+        self._event = event or self._event
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Bring the tunnel up and keep it up until the task is cancelled."""
+        while True:
+            failure = await self._life()
+            self.status.pid = 0
+            self.status.tries += 1
+            await self._wait_for_return(failure)
+
+    async def end(self) -> None:
+        """End its ssh and remove its files; the task has been cancelled before."""
+        if self.session is not None:
+            await self.session.end()
+        place = self.places
+        for path in (place.config, place.canary, place.ssh_log):
+            with contextlib.suppress(OSError):
+                path(self.wish.id).unlink(missing_ok=True)
+        for forward in self.wish.parsed:
+            if forward.kind is ForwardKind.LOCAL and forward.listen.startswith("/"):
+                with contextlib.suppress(OSError):
+                    _unlink_socket(forward.listen)
+
+    async def _life(self) -> Failure:
+        """One ssh from its start to its end, and why it ended."""
+        if self.session is None:
+            try:
+                self.session = Session.start(self.wish, self.places, self._environment())
+            except (OSError, RoostError) as error:
+                return Failure(str(error), hopeless=True, network=False)
+        session, self._hop = self.session, None
+        self.status.pid = session.pid
+        try:
+            failure = await self._come_up(session)
+            if failure is None:
+                await self._arrived()
+                failure = await self._keep(session)
+                self._lost(failure)
+            elif self.status.state != "up":
+                self._set_state("down", failure.why)
+        finally:
+            if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                self.said = session.complaint()
+                await session.end()
+                self.session = None
+        return failure
+
+    async def _come_up(self, session: Session) -> Failure | None:
+        canary = str(self.places.canary(self.wish.id))
+        deadline = time.monotonic() + _COME_UP
+        while time.monotonic() < deadline:
+            if await probe.alive(canary, 5.0) and session.running():
+                return None
+            if not session.running():
+                return diagnose(session.complaint())
+            await asyncio.sleep(0.02)
+        return Failure("the box accepts the connection, but does not finish the login")
+
+    async def _arrived(self) -> None:
+        now = time.time()
+        if self.status.broke and self.status.state == "down":
+            self.status.gone = now - self.status.broke
+        self.status.tries = 0
+        self._set_state("up", self.status.why if self.status.broke else "")
+        await self.refresh(2.0)
+
+    def _lost(self, failure: Failure) -> None:
+        self.status.breaks += 1
+        self.status.broke = time.time()
+        for forward in self.status.forwards:
+            forward.state, forward.why = "unknown", ""
+        self._set_state("down", failure.why)
+
+    def _set_state(self, state: str, why: str) -> None:
+        if self.status.state != state:
+            self.status.since = time.time()
+        self.status.state, self.status.why = state, why
+        self._changed()
+
+    async def refresh(self, timeout: float) -> None:
+        """Ask every forward now."""
+        answers = await asyncio.gather(
+            *(
+                probe.ask(f, self.wish.speaks.get(str(f)) or probe.speaks(f), timeout)
+                for f in self.wish.parsed
+            )
+        )
+        for known, answer in zip(self.status.forwards, answers, strict=True):
+            known.state, known.why = answer.state, answer.why
+
+    async def _keep(self, session: Session) -> Failure:
+        """Watch a tunnel that is up, and return why it is so no more."""
+        canary = str(self.places.canary(self.wish.id))
+        for turn in itertools.count(1):
+            event = await self._pause(_STEADY)
+            if not session.running():
+                return diagnose(session.complaint())
+            before = session.received()
+            patience = _PATIENCE_AFTER_EVENT if event else _PATIENCE
+            if await probe.alive(canary, patience):
+                session.trim_log()
+                if (turn % _FORWARDS_EVERY == 0) and (broken := await self._broken_forward()):
+                    return broken
+            elif session.running() and not session.busy_since(before):
+                failure = await self._doubt(session, patience)
+                if failure is not None:
+                    return failure
+        raise AssertionError("unreachable")
+
+    async def _broken_forward(self) -> Failure | None:
+        """A forward that is dead while its session lives; only one that answered is missed."""
+        for forward, known in zip(self.wish.parsed, self.status.forwards, strict=True):
+            language = self.wish.speaks.get(str(forward), "")
+            if forward.kind is ForwardKind.REMOTE:
+                continue
+            if not language and not forward.listen.startswith("/"):
+                continue
+            before = known.state
+            answer = await probe.ask(forward, language, _PATIENCE)
+            known.state, known.why = answer.state, answer.why
+            if answer.state == "closed" or (answer.state == "silent" and before == "answers"):
+                return Failure(f"the forward {forward} was dead while the connection was up")
+        return None
+
+    async def _doubt(self, session: Session, silent: float) -> Failure | None:
+        """Decide about a session that does not answer: None if it comes back to life.
+
+        As long as the first machine cannot be reached either, the network is at fault, and the
+        connection may survive the cut. Once that machine answers a new connection, the old one
+        has a moment to follow; then a new one is quicker than TCP's next retransmission.
+        """
+        began = time.monotonic() - silent
+        answer = asyncio.create_task(
+            probe.alive(str(self.places.canary(self.wish.id)), _COME_UP * 10)
+        )
+        try:
+            for timeout in itertools.cycle(_CONNECTS):
+                if not session.running():
+                    return diagnose(session.complaint())
+                asked = time.monotonic()
+                open_way = await self._way_is_open(timeout)
+                took = time.monotonic() - asked
+                if open_way or (open_way is None and asked - began > _PATIENCE * 3):
+                    await asyncio.wait({answer}, timeout=max(0.5, 4 * took))
+                    if not answer.done():
+                        quiet = time.monotonic() - began
+                        return Failure(f"the connection went silent for {quiet:.0f} s")
+                if answer.done() and answer.result():
+                    return None
+                await asyncio.sleep(max(0.0, 0.3 - took))
+        finally:
+            answer.cancel()
+        raise AssertionError("unreachable")
+
+    async def _wait_for_return(self, failure: Failure) -> None:
+        tries = self.status.tries
+        if failure.hopeless:
+            await self._pause(min(_SLOWEST_HOPELESS, 2.0**tries))
+            return
+        if tries > 1:
+            await self._pause(min(_SLOWEST_RETRY, 0.25 * 2.0 ** (tries - 1)))
+        if not failure.network:
+            return
+        for timeout in itertools.cycle(_CONNECTS):
+            asked = time.monotonic()
+            if await self._way_is_open(timeout) is not False:
+                return
+            took = time.monotonic() - asked
+            await self._pause(max(0.05, _CONNECTS[0] - took))
+
+    async def _way_is_open(self, timeout: float) -> bool | None:
+        """Whether the first machine accepts a connection; None where there is none to ask."""
+        if self._hop is None:
+            self._hop = await asyncio.to_thread(
+                first_hop, self.places.config(self.wish.id), self.wish.box
+            )
+        if self._hop is None:
+            return None
+        return await probe.reachable(self._hop.host, self._hop.port, timeout)
+
+    async def _pause(self, seconds: float) -> str:
+        """Wait until something happens, at most ``seconds``, and return what happened."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+        event, self._event = self._event, ""
+        return event
+
+
+def _unlink_socket(path: str) -> None:
+    if stat.S_ISSOCK(Path(path).lstat().st_mode):
+        Path(path).unlink()
