@@ -1,0 +1,1 @@
+../../python/files/box.py

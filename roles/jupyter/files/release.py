@@ -1,0 +1,189 @@
+"""Install a release of JupyterLab beside the others, and make it the current one.
+
+A release is one venv, named after everything that it depends on. It is built whole, marked as
+complete, and only then does the link `current` point to it; a run that breaks off before that
+leaves the server that people use as it was. Fed to the box's Python; see tasks/install.yml.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from box import Runner, StepError
+
+# What release_name() makes.
+RELEASE = re.compile(r"[0-9a-f]{12}")
+COMPLETE = "roost-complete"
+CONFIG = "jupyter_server_config.py"
+PYTHON = "/usr/bin/python3"
+
+
+def release_name(lock: str, extensions: list[str], python: tuple[int, int]) -> str:
+    """The name of the release that these make; another one for any change."""
+    parts = json.dumps([lock, extensions, python])
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
+def without_hashes(lock: str) -> str:
+    """The lock as constraints, which pip takes without hashes alone."""
+    plain = re.sub(r"\\\n", "", lock)
+    return re.sub(r"\s+--hash=\S+", "", plain)
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The releases under one folder.
+
+    Attributes:
+        folder: holds the releases and the links `current` and `previous`.
+        config: the server's configuration, shared by all releases.
+        uv: the program; empty for `python3 -m venv` and pip.
+        runner: what starts programs.
+    """
+
+    folder: Path
+    config: Path
+    uv: str
+    runner: Runner
+
+    def complete(self, name: str) -> bool:
+        """Whether a release was built to its end and its interpreter still runs."""
+        release = self.folder / name
+        if not (release / COMPLETE).is_file():
+            return False
+        try:
+            done = self.runner([str(release / "bin" / "python"), "-I", "-c", ""], check=False)
+        except StepError:
+            return False
+        return done.returncode == 0
+
+    def target(self, link: str) -> str:
+        """The release that `current` or `previous` points to; empty for none."""
+        path = self.folder / link
+        return path.readlink().name if path.is_symlink() else ""
+
+    def build(self, name: str, lock: str, extensions: list[str]) -> None:
+        """Build a release from the lock, with the extensions that fit to it.
+
+        Raises:
+            StepError: a package cannot be had.
+        """
+        release = self.folder / name
+        if release.exists():
+            shutil.rmtree(release)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        python = str(release / "bin" / "python")
+        if self.uv:
+            venv = [self.uv, "venv", "--quiet", "--no-project", "--python", PYTHON]
+            self.runner([*venv, str(release)])
+            pip = [self.uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        else:
+            self.runner([PYTHON, "-m", "venv", str(release)])
+            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        locked, constraints = release / "roost-lock.txt", release / "roost-constraints.txt"
+        locked.write_text(lock, encoding="utf-8")
+        constraints.write_text(without_hashes(lock), encoding="utf-8")
+        self.runner([*pip, "--require-hashes", "--requirement", str(locked)])
+        if extensions:
+            self.runner([*pip, "--constraint", str(constraints), *extensions])
+        self._finish(release)
+
+    def _finish(self, release: Path) -> None:
+        # ipykernel registers this venv as `python3`; it would hide the box's own kernel of that
+        # name, and nobody but root can install packages here.
+        shutil.rmtree(release / "share" / "jupyter" / "kernels" / "python3", ignore_errors=True)
+        folder = release / "etc" / "jupyter"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).symlink_to(self.config)
+        self.runner([str(release / "bin" / "jupyter-lab"), "--version"])
+        (release / COMPLETE).touch()
+
+    def point(self, link: str, name: str) -> None:
+        """Let a link point to a release, at once: no moment is without it."""
+        new = self.folder / f".{link}.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(name)
+        new.replace(self.folder / link)
+
+    def switch(self, name: str) -> None:
+        """Make a release the current one, and remember the one before it."""
+        before = self.target("current")
+        if before and before != name:
+            self.point("previous", before)
+        self.point("current", name)
+
+    def superseded(self) -> list[Path]:
+        """Releases that neither a link nor a running server uses."""
+        keep = {self.target("current"), self.target("previous")} | self._running()
+        found = [p for p in sorted(self.folder.iterdir()) if RELEASE.fullmatch(p.name)]
+        return [p for p in found if p.name not in keep]
+
+    def _running(self) -> set[str]:
+        names = set()
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = command.read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if found := re.search(re.escape(f"{self.folder}/") + r"([0-9a-f]{12})/", words):
+                names.add(found[1])
+        return names
+
+
+def chosen(releases: Releases, wanted: str, *, rollback: bool) -> str:
+    """The release to serve: the wanted one, or with ``rollback`` the one before it.
+
+    Raises:
+        StepError: there is no release to go back to.
+    """
+    if not rollback:
+        return wanted
+    for name in (releases.target("previous"), releases.target("current")):
+        if name and name != wanted and releases.complete(name):
+            return name
+    raise StepError(
+        "there is no earlier release of JupyterLab on the box",
+        "set jupyter_rollback back to false",
+    )
+
+
+def main(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Build what is missing, switch to it, and remove what nobody uses any more."""
+    os.umask(0o022)
+    settings = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    settings["UV_CACHE_DIR"] = config["cache_dir"]
+    if config["index_url"]:
+        settings |= {"UV_DEFAULT_INDEX": config["index_url"], "PIP_INDEX_URL": config["index_url"]}
+    runner = Runner(config["timeout"], settings)
+    releases = Releases(Path(config["folder"]), Path(config["config"]), config["uv"], runner)
+    lock, extensions = config["lock"], config["extensions"]
+    wanted = release_name(lock, extensions, sys.version_info[:2])
+    result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "release": wanted}
+    try:
+        name = chosen(releases, wanted, rollback=config["rollback"])
+        if not releases.complete(name):
+            result["changed"] = True
+            if not config["check"]:
+                releases.build(name, lock, extensions)
+        if releases.target("current") != name:
+            result["changed"] = True
+            if not config["check"]:
+                releases.switch(name)
+        if releases.folder.is_dir():
+            for old in releases.superseded():
+                result["changed"] = True
+                if not config["check"]:
+                    shutil.rmtree(old)
+    except (StepError, OSError) as error:
+        fix = getattr(error, "fix", "")
+        result["errors"].append(f"JupyterLab: {error}" + (f" -- {fix}" if fix else ""))
+    return result

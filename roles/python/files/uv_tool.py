@@ -1,0 +1,186 @@
+"""uv on the box, and the interpreters that environments are made with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from box import Owner, Runner, StepError
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+
+@dataclass(frozen=True)
+class Uv:
+    """uv as the role installs it.
+
+    Attributes:
+        home: the folder of its own small venv.
+        version: the version that the role wants.
+        wheel: a wheel on the box to install it from; empty for the index.
+        runner: what starts programs.
+    """
+
+    home: Path
+    version: str
+    wheel: str
+    runner: Runner
+
+    @property
+    def path(self) -> Path:
+        """The program."""
+        return self.home / "bin" / "uv"
+
+    def installed_version(self) -> str:
+        """The version that is there; empty where there is none that runs."""
+        if not self.path.exists():
+            return ""
+        done = self.runner([str(self.path), "--version"], check=False)
+        found = re.match(r"uv (\S+)", done.stdout)
+        return found[1] if found else ""
+
+    def ensure(self, *, check: bool) -> bool:
+        """Install the version that is wanted; True where that changes something.
+
+        Raises:
+            StepError: it cannot be installed.
+        """
+        if self.installed_version() == self.version:
+            return False
+        if not check:
+            wanted = self.wheel or f"uv=={self.version}"
+            self.runner([str(SYSTEM_PYTHON), "-m", "venv", "--clear", str(self.home)])
+            offline = ["--no-index"] if self.wheel else []
+            pip = [str(self.home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            self.runner([*pip, "--disable-pip-version-check", *offline, wanted])
+            if self.installed_version() != self.version:
+                raise StepError(
+                    f"{wanted} is installed, but `uv --version` is not {self.version}",
+                    "let python_uv_version and python_uv_wheel name the same version",
+                )
+        return True
+
+    def __call__(
+        self,
+        *words: str,
+        owner: Owner | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        text: str = "",
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run uv, as ``owner`` where one is given, with ``text`` for its standard input.
+
+        Raises:
+            StepError: it failed and ``check`` is set.
+        """
+        words = (str(self.path), *words)
+        return self.runner(words, owner=owner, cwd=cwd, env=env, text=text, check=check)
+
+
+@dataclass(frozen=True)
+class Interpreters:
+    """Where a Python of a wanted version comes from.
+
+    Attributes:
+        uv: the uv that can download one.
+        folder: where downloaded interpreters live, for everybody.
+        downloads: whether uv may download.
+    """
+
+    uv: Uv
+    folder: Path
+    downloads: bool
+
+    def find(self, wanted: str) -> Path | None:
+        """An interpreter that is on the box: the system's, or one downloaded before."""
+        if not wanted:
+            return SYSTEM_PYTHON
+        words = ["python", "find", "--system", "--no-project", wanted]
+        env = {"UV_PYTHON_INSTALL_DIR": str(self.folder), "UV_PYTHON_PREFERENCE": "system"}
+        done = self.uv(*words, env=env, cwd=Path("/"), check=False)
+        return Path(done.stdout.strip()) if done.returncode == 0 else None
+
+    def obtain(self, wanted: str) -> Path:
+        """``find``, then the package archive, then a download by uv.
+
+        Raises:
+            StepError: none of them has it.
+        """
+        found = self.find(wanted)
+        if found:
+            return found
+        if wanted.startswith("/"):
+            raise StepError(f"there is no interpreter {wanted} on the box", "correct `python`")
+        tried = ["it is not installed", self._from_archive(wanted), self._download(wanted)]
+        found = self.find(wanted)
+        if found:
+            return found
+        reasons = "; ".join(reason for reason in tried if reason)
+        raise StepError(
+            f"Python {wanted} cannot be had: {reasons}",
+            "name a version that the box's archive has, allow downloads (python_downloads), or "
+            "set python_install_mirror",
+        )
+
+    def _from_archive(self, wanted: str) -> str:
+        package = f"python{wanted}"
+        known = self.uv.runner(["apt-cache", "policy", package], check=False).stdout
+        candidate = re.search(r"Candidate: (\S+)", known)
+        if candidate is None or candidate[1] == "(none)":
+            return f"the package archive has no {package}"
+        try:
+            self.uv.runner(
+                ["apt-get", "install", "-y", "-q", "--no-install-recommends", package],
+                env={"DEBIAN_FRONTEND": "noninteractive"},
+            )
+        except StepError as error:
+            return f"apt-get install {package} failed: {str(error).splitlines()[-1]}"
+        return ""
+
+    def _download(self, wanted: str) -> str:
+        if not self.downloads:
+            return "downloads are off (python_downloads)"
+        done = self.uv(
+            "python",
+            "install",
+            "--no-bin",
+            wanted,
+            env={"UV_PYTHON_DOWNLOADS": "manual", "UV_PYTHON_INSTALL_DIR": str(self.folder)},
+            check=False,
+        )
+        if done.returncode == 0:
+            return ""
+        causes = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        return f"uv says: {causes[0].removeprefix('error: ')} ({causes[-1]})" if causes else "?"
+
+
+def index_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of uv and pip for a mirror of the package index and of the interpreters."""
+    settings = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    if config["index_url"]:
+        settings |= {"UV_DEFAULT_INDEX": config["index_url"], "PIP_INDEX_URL": config["index_url"]}
+    if config["install_mirror"]:
+        settings["UV_PYTHON_INSTALL_MIRROR"] = config["install_mirror"]
+    return settings
+
+
+def index_environment(indexes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The settings of uv for further indexes; credentials go by environment, never by argument."""
+    env: dict[str, str] = {}
+    for index in indexes:
+        where = f"{index['name']}={index['url']}"
+        if index.get("default"):
+            env["UV_DEFAULT_INDEX"] = where
+        else:
+            env["UV_INDEX"] = f"{env['UV_INDEX']} {where}" if "UV_INDEX" in env else where
+        variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", index["name"].upper())
+        if index.get("username"):
+            env[f"{variable}_USERNAME"] = index["username"]
+        if index.get("password"):
+            env[f"{variable}_PASSWORD"] = index["password"]
+    return env
