@@ -10,7 +10,9 @@ from pathlib import Path
 
 from roost import __version__
 from roost.cli import completion
+from roost.cli import jobs as job_verbs
 from roost.cli import sandbox as sandbox_verbs
+from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
 from roost.cli import tunnel as tunnel_verbs
 from roost.cli import up as up_verbs
@@ -19,7 +21,16 @@ from roost.cli.context import Context
 from roost.errors import ExitCode, RoostError
 
 # In the order in which `roost --help` lists them: the way a new user goes.
-GROUPS = (workspace_verbs, up_verbs, ssh_verbs, tunnel_verbs, sandbox_verbs, completion)
+GROUPS = (
+    workspace_verbs,
+    up_verbs,
+    ssh_verbs,
+    tunnel_verbs,
+    shell_verbs,
+    job_verbs,
+    sandbox_verbs,
+    completion,
+)
 
 EPILOG = """\
 exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is unreachable,
@@ -55,6 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse; what stands after ``--`` is another program's, and argparse never sees it."""
+    if "--" not in argv:
+        return parser.parse_args(argv)
+    at = argv.index("--")
+    args = parser.parse_args(argv[:at])
+    if not hasattr(args, "words"):
+        parser.error(f"{args.command or 'roost'} takes nothing after --")
+    args.words = [*args.words, *argv[at + 1 :]]
+    return args
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -75,7 +98,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     parser = build_parser()
     if "_ARGCOMPLETE" in environ:
         completion.answer(parser, context_of)
-    args = parser.parse_args(argv)
+    args = _parse(parser, list(sys.argv[1:] if argv is None else argv))
     context = context_of(args)
     if args.command is None:
         parser.print_help(context.out.stderr)

@@ -1,0 +1,85 @@
+"""What the verbs that work on boxes share: the way to one, and several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from roost.cli.context import Context
+    from roost.job_stream import Remote
+
+AT_ONCE = 20
+
+T = TypeVar("T")
+
+
+def remote(ctx: Context, name: str) -> Remote:
+    """The way to one box.
+
+    Raises:
+        InventoryError: no box is called that.
+    """
+    ctx.fleet().box(name)
+    return remotes(ctx, [name])[0]
+
+
+def remotes(ctx: Context, names: Sequence[str]) -> list[Remote]:
+    """The ways to boxes and to the boxes of groups; no names: to every one.
+
+    Raises:
+        InventoryError: a name is neither a box nor a group.
+    """
+    from roost import ssh
+    from roost.job_stream import Remote
+
+    fleet = ctx.fleet()
+    config = ssh.ensure_config(ctx.workspace().root, fleet, ctx.paths)
+    return [Remote(config, box, fleet) for box in fleet.select(names)]
+
+
+def on_each(
+    ctx: Context, ways: Sequence[Remote], work: Callable[[Remote], T]
+) -> tuple[list[T], int]:
+    """Do the same on several boxes at once.
+
+    Returns:
+        What ``work`` returned, in the order of ``ways``, and the exit code: that of the worst
+        failure. Failures are printed; they do not stop the others.
+    """
+    if not ways:
+        raise UsageError("there are no boxes", fix="add one: roost add NAME USER@HOST")
+    found: list[T] = []
+    failures: list[RoostError] = []
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        for one in [pool.submit(work, way) for way in ways]:
+            try:
+                found.append(one.result())
+            except RoostError as error:
+                ctx.out.error(error)
+                failures.append(error)
+    if not failures:
+        return found, ExitCode.OK
+    alike = all(isinstance(f, UnreachableError) for f in failures)
+    return found, ExitCode.UNREACHABLE if alike else ExitCode.FAILED
+
+
+def on_terminal(remote: Remote, script: str) -> int:
+    """Run a shell script on the box, on the user's own terminal, and return ssh's exit code.
+
+    Raises:
+        UsageError: there is no terminal.
+    """
+    import sys
+
+    from roost import process, ssh
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("this needs a terminal", why="standard input or output is none")
+    # A terminal that the box has no description of keeps tmux from starting.
+    known = 'infocmp "$TERM" >/dev/null 2>&1 || export TERM=xterm-256color; '
+    word = ssh.remote_sh(known + script)
+    return process.interactive(ssh.command(remote.config, remote.box.name, word, options=["-t"]))

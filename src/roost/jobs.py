@@ -1,0 +1,292 @@
+"""Background jobs: tmux sessions on a box that keep their own log, state and exit code.
+
+The part that runs on the box is in ``roost.onbox``. It is sent along with each request, so that
+there is nothing to install there and nothing to become outdated; what it keeps is in the
+person's own ``~/.local/state/roost/jobs``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from roost import terminal
+from roost.errors import RoostError, SshError, UnreachableError, UsageError
+from roost.job_stream import At, Remote, Result, ask, talk, text
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+OVER = frozenset({"done", "failed", "stopped", "lost"})
+LONGEST_PAUSE = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command on a box, as the box describes it.
+
+    Attributes:
+        box: where it runs.
+        id: its name and the number of its run, ``train.1``.
+        name: its name.
+        argv: the command.
+        state: ``queued``, ``starting``, ``running``; ``done`` (exit code 0), ``failed``,
+            ``stopped`` (on request) or ``lost`` (nobody was left to see its end).
+        dir: the folder that it runs in.
+        venv: its virtual environment; empty for none.
+        env: the names of the variables that it was given.
+        session: its tmux session.
+        created: when it was asked for, in seconds since 1970; likewise ``start``, ``end`` and
+            ``rebooted``, the time at which the box booted anew after the job was lost.
+        code: its exit code; 128 and the number of the signal that killed it.
+        signal: the name of that signal.
+        reason: more about its end, where there is more to say.
+        cpu_user: seconds of processor time; likewise ``cpu_system``, spent in the kernel.
+        max_rss_kib: the most memory that one of its processes held, in KiB.
+        log_size: bytes of its log.
+        left: how many of its processes go on after its end.
+    """
+
+    box: str
+    id: str
+    name: str
+    argv: tuple[str, ...]
+    state: str
+    dir: str = ""
+    venv: str = ""
+    env: tuple[str, ...] = ()
+    session: str = ""
+    created: float = 0.0
+    start: float | None = None
+    end: float | None = None
+    rebooted: float | None = None
+    code: int | None = None
+    signal: str | None = None
+    reason: str | None = None
+    cpu_user: float | None = None
+    cpu_system: float | None = None
+    max_rss_kib: int | None = None
+    log_size: int = 0
+    left: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether its command has ended."""
+        return self.state in OVER
+
+    def seconds(self, now: float | None = None) -> float | None:
+        """How long it ran, or has been running; None where that is not known."""
+        if self.start is None or (self.over and self.end is None):
+            return None
+        return max(0.0, (self.end or now or time.time()) - self.start)
+
+    def as_json(self) -> dict[str, Any]:
+        """Its attributes, for ``--json``."""
+        return {**asdict(self), "seconds": self.seconds()}
+
+
+def start(
+    remote: Remote,
+    argv: Sequence[str],
+    *,
+    name: str | None = None,
+    folder: str = "",
+    venv: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Job:
+    """Start a job and return once its command runs (or could not be started: see its state).
+
+    Args:
+        remote: the box.
+        argv: the command; these very arguments arrive, whatever the login shell is.
+        name: its name; None: made from the command.
+        folder: the folder to run in, absolute or below the home there; empty: the home.
+        venv: a virtual environment: a path there, or a name in ``~/.venvs`` or ``/opt/roost/envs``.
+        env: further environment variables. They travel on standard input, not as arguments.
+
+    Raises:
+        UsageError: the name cannot be one, or there is no command.
+        RoostError: the box refuses, and says why.
+    """
+    if not argv or not argv[0]:
+        raise UsageError("there is no command to run", fix="roost run BOX -- COMMAND [ARGUMENT…]")
+    if any("\0" in word for word in argv):
+        raise UsageError("an argument holds a NUL character, which no program can be given")
+    spec = {
+        "name": check_name(name) if name else default_name(argv),
+        "exact": name is not None,
+        "argv": list(argv),
+        "dir": folder,
+        "venv": venv,
+        "env": dict(env or {}),
+    }
+    answer = ask(remote, {"op": "start", "job": spec, "runner": text("runner.py")})
+    return _job(remote, answer)
+
+
+def check_name(name: str) -> str:
+    """``name``, where a job (and its tmux session) can be called that.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a job",
+            why="a name holds letters, digits, _ and -, and at most 63 of them",
+            fix=f"try: -n {_plain(name) or 'job'}",
+        )
+    return name
+
+
+def default_name(argv: Sequence[str]) -> str:
+    """A name from a command: of its script where it has one, else of the program."""
+    program = PurePosixPath(argv[0]).name
+    if re.fullmatch(r"(?:python|bash|sh|Rscript|julia|node)[\d.]*", program):
+        script = next((w for w in argv[1:] if re.fullmatch(r"[^-].*\.\w+", w)), None)
+        program = PurePosixPath(script).stem if script else program
+    return _plain(program) or "job"
+
+
+def listing(remote: Remote, *, every_run: bool = False) -> list[Job]:
+    """The jobs on a box, the oldest first; of each name the newest run, or every one."""
+    return [_job(remote, one) for one in ask(remote, {"op": "list", "all": every_run})]
+
+
+def state(remote: Remote, name: str) -> Job:
+    """One job as it stands: the newest run called ``name``, or the one with that id.
+
+    Raises:
+        RoostError: there is none.
+    """
+    return _job(remote, ask(remote, {"op": "show", "name": name}))
+
+
+def stop(remote: Remote, name: str, *, signal: int = 15, grace: float = 10.0) -> Job:
+    """End a job and all that it started, and return it as it then stands.
+
+    Args:
+        remote: the box.
+        name: the job.
+        signal: the number of the signal that asks it to end.
+        grace: seconds after which what has not ended is killed.
+    """
+    request = {"op": "stop", "name": name, "signal": signal, "grace": grace}
+    return _job(remote, ask(remote, request))
+
+
+def log(remote: Remote, name: str, *, tail: int | None = None) -> str:
+    """What a job has printed, as a terminal would show it.
+
+    Args:
+        remote: the box.
+        name: the job.
+        tail: the last lines alone; None: all.
+    """
+    parts = follow(remote, name, tail=tail, wait=False)
+    return terminal.render(b"".join(p for p in parts if isinstance(p, bytes)))
+
+
+def wait(remote: Remote, name: str, *, lost: Callable[[RoostError], None] = lambda _: None) -> Job:
+    """Wait for a job's end, over as many connections as that takes, and return it."""
+    *_, last = follow(remote, name, data=False, lost=lost)
+    assert isinstance(last, Job)  # noqa: S101 - a stream ends with the job or with an error
+    return last
+
+
+def follow(
+    remote: Remote,
+    name: str,
+    *,
+    tail: int | None = None,
+    since: float | None = None,
+    wait: bool = True,
+    data: bool = True,
+    lost: Callable[[RoostError], None] = lambda _: None,
+) -> Iterator[bytes | Job]:
+    """The bytes of a job's log, each exactly once, and at last the job as it then stands.
+
+    A connection that breaks is made again, as often as it takes, and the log goes on with the
+    next byte. The first one has to succeed.
+
+    Args:
+        remote: the box.
+        name: the job.
+        tail: begin with this many lines before the end.
+        since: begin with what was printed after this time, in seconds since 1970; negative:
+            seconds before now, by the box's clock.
+        wait: go on until the job has ended; otherwise until the end of what is there.
+        data: give the log; otherwise wait for the end alone.
+        lost: told of each connection that was lost.
+
+    Raises:
+        RoostError: the box cannot be reached at first, or refuses.
+    """
+    offset, contact, pause = 0, False, 1.0
+    while True:
+        request = {"op": "follow", "name": name, "wait": wait, "data": offset if data else None}
+        if not contact:
+            request.update(tail=tail, since=since)
+        try:
+            for part in talk(remote, request, alone=contact):
+                if isinstance(part, At):
+                    offset, name = part.offset, part.job
+                    contact, pause = True, 1.0
+                elif isinstance(part, Result):
+                    yield _job(remote, part.value)
+                    return
+                else:
+                    offset += len(part)
+                    yield part
+        except (SshError, UnreachableError) as error:
+            if not contact:
+                raise
+            lost(error)
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The person's own tmux sessions on a box.
+
+    Attributes:
+        sessions: each with name, created (seconds since 1970), attached clients and windows.
+        lost: the names of those that a reboot has ended since they were last asked for.
+        rebooted: when the box booted, in seconds since 1970.
+    """
+
+    sessions: list[dict[str, Any]]
+    lost: list[str]
+    rebooted: float
+
+
+def sessions(remote: Remote, *, keep: str | None = None) -> Sessions:
+    """The tmux sessions there that are not jobs.
+
+    Args:
+        remote: the box.
+        keep: a session that is about to be made: remembered, so that its loss can be told.
+    """
+    return Sessions(**ask(remote, {"op": "sessions", "keep": keep}))
+
+
+def attach_script(job: Job) -> str:
+    """What attaches to a job, as text for ``sh`` on a terminal of the box."""
+    hint = "Ctrl-C leaves; the job goes on"
+    attach = ["exec", "tmux", "-u", "attach-session", "-t", f"={job.session}:", ";"]
+    return shlex.join([*attach, "display-message", "-d", "4000", hint])
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:40]
+
+
+def _job(remote: Remote, answer: Mapping[str, Any]) -> Job:
+    known = {k: v for k, v in answer.items() if k in Job.__dataclass_fields__}
+    for key in ("argv", "env"):
+        known[key] = tuple(known.get(key) or ())
+    return Job(**{**known, "box": remote.box.name})
