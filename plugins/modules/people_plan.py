@@ -62,6 +62,16 @@ files:
   type: list
   elements: dict
   returned: success
+here:
+  description: The names of the people who belong on this box.
+  type: list
+  elements: str
+  returned: success
+admins:
+  description: Those of them who have sudo.
+  type: list
+  elements: str
+  returned: success
 leaving:
   description: Who has to leave this box, as C(name) and C(home).
   type: list
@@ -264,6 +274,8 @@ class Planner:
         self.problems: list[str] = []
         self.accounts: list[dict] = []
         self.leaving: list[dict] = []
+        self.here: list[str] = []
+        self.admins: list[str] = []
         folder = params["keys_folder"]
         self.files: list[dict] = [{"path": folder, "state": "directory"}]
         self.rules = HEADER
@@ -294,6 +306,8 @@ class Planner:
         self.accounts += [changes] if changes else []
         content = HEADER + "".join(line + "\n" for line in lines)
         self.files.append({"path": path, "content": content})
+        self.here.append(person["name"])
+        self.admins += [person["name"]] if person.get("sudo") else []
         self.rules += sudo_rule(person)
 
     def leave(self, name: str, home: str) -> None:
@@ -347,9 +361,8 @@ def main() -> None:
     if planner.problems:
         problems = "; ".join(dict.fromkeys(planner.problems))
         module.fail_json(msg=f"The list of people cannot be used: {problems}. Nothing was changed.")
-    module.exit_json(
-        changed=False, accounts=planner.accounts, files=planner.files, leaving=planner.leaving
-    )
+    names = ("accounts", "files", "here", "admins", "leaving")
+    module.exit_json(changed=False, **{name: getattr(planner, name) for name in names})
 
 
 if __name__ == "__main__":
