@@ -11,6 +11,7 @@ from pathlib import Path
 from roost import __version__
 from roost.cli import completion
 from roost.cli import jobs as job_verbs
+from roost.cli import lab as lab_verbs
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
@@ -25,6 +26,7 @@ GROUPS = (
     workspace_verbs,
     up_verbs,
     ssh_verbs,
+    lab_verbs,
     tunnel_verbs,
     shell_verbs,
     job_verbs,

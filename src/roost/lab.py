@@ -1,0 +1,216 @@
+"""A person's JupyterLab on a box: found or started there, and reached through a tunnel."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from roost import content, files, ports, ssh
+from roost.errors import ProcessError, RoostError
+from roost.model import Box, Fleet, Forward, ForwardKind
+from roost.notebook import NotebookError, NotebookServer
+from roost.paths import Paths
+from roost.supervisor.protocol import Status
+from roost.tunnels import Tunnels, local_port, who_holds
+
+FIRST_PORT = 8888
+_START_SECONDS = 60
+_ANSWER_SECONDS = 30.0
+
+# Says one word, then what belongs to it. systemctl start comes back when the unit is started;
+# the socket may be a moment later. Exit codes are kept for ssh and the shell.
+_FIND = """\
+user=$(id -un)
+unit={unit}@$user.service
+if ! systemctl is-active --quiet "$unit"; then
+    if [ "$(systemctl show -p LoadState --value "$unit")" != loaded ]; then
+        echo missing; exit 0
+    fi
+    said=$(sudo -n systemctl start "$unit" 2>&1) || {{ echo "failed $said"; exit 0; }}
+fi
+tries=0
+until [ -S {run_dir}/"$user"/jupyter.sock ] && [ -s {state_dir}/"$user"/token ]; do
+    tries=$((tries + 1))
+    [ $tries -lt {tries} ] || {{ echo "failed it does not open its socket"; exit 0; }}
+    sleep 0.1
+done
+echo "found $user $(cat {state_dir}/"$user"/token)"
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A JupyterLab as it stands on its box.
+
+    Attributes:
+        user: whose it is.
+        socket: where it listens.
+        token: what opens it; never printed by accident.
+    """
+
+    user: str
+    socket: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A JupyterLab as it is reached from here.
+
+    Attributes:
+        url: its address on this side, without the token.
+        token: what opens it.
+        port: the local port.
+        user: whose it is, on the box.
+        note: what the user should know, such as another port than the last time.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    port: int
+    user: str = ""
+    note: str = ""
+
+    @property
+    def url_with_token(self) -> str:
+        """The address that opens it without a question: a secret."""
+        return f"{self.url}?token={self.token}"
+
+
+def connect(
+    box: Box,
+    config: Path,
+    *,
+    paths: Paths,
+    environ: Mapping[str, str],
+    fleet: Fleet | None = None,
+    port: int | None = None,
+) -> Lab:
+    """Find or start the JupyterLab of the user that logs in, and open a tunnel to it.
+
+    Args:
+        box: where it runs.
+        config: the ssh config that knows the box.
+        paths: the user's folders.
+        environ: where ssh finds its agent.
+        fleet: where the gateways are found that an error may be about.
+        port: the local port; None: that of the last time, else the next free one from 8888 on.
+
+    Raises:
+        UnreachableError: the box does not answer, or does not let us in.
+        UsageError: the port that was named is taken.
+        RoostError: there is no JupyterLab on the box, or it does not start or answer.
+    """
+    server = find(box, config, fleet=fleet)
+    tunnels = Tunnels(paths, environ)
+    known = tunnels.list()
+    key = f"{config} {box.name}"
+    chosen, note = port, ""
+    if chosen is None:
+        open_already = _open_port(known, box, config, server)
+        chosen = open_already or 0
+    if not chosen:
+        chosen, note = choose_port(tunnels.places.state / "ports.json", key, known)
+    forward = Forward(ForwardKind.LOCAL, f"{ports.LOOPBACK}:{chosen}", server.socket)
+    tunnels.open(
+        box, config, [forward], fleet=fleet, label="lab", speaks={str(forward): "http /api"}
+    )
+    _wait_for_answer(NotebookServer(f"http://{ports.LOOPBACK}:{chosen}", server.token), box)
+    return Lab(f"http://{ports.LOOPBACK}:{chosen}/lab", server.token, chosen, server.user, note)
+
+
+def find(box: Box, config: Path, *, fleet: Fleet | None = None) -> Server:
+    """The JupyterLab of the user that logs in; it is started where it is stopped.
+
+    Raises:
+        UnreachableError: the box does not answer, or does not let us in.
+        RoostError: it is not installed, or does not start.
+    """
+    names = {**content.role_defaults("jupyter"), **box.vars}
+    script = _FIND.format(
+        unit=shlex.quote(str(names["jupyter_unit"])),
+        run_dir=shlex.quote(str(names["jupyter_run_dir"])),
+        state_dir=shlex.quote(str(names["jupyter_state_dir"])),
+        tries=_START_SECONDS * 10,
+    )
+    try:
+        done = ssh.run(config, box, script, fleet=fleet, timeout=_START_SECONDS + 30)
+    except ProcessError as error:
+        raise RoostError(
+            f"JupyterLab on {box.name} cannot be asked for", why=error.why or error.what
+        ) from error
+    word, _, rest = done.stdout.strip().partition(" ")
+    if word == "found":
+        user, _, token = rest.partition(" ")
+        return Server(user, f"{names['jupyter_run_dir']}/{user}/jupyter.sock", token)
+    if word == "missing":
+        raise RoostError(
+            f"there is no JupyterLab on {box.name}", fix=f"roost up {box.name} --tags jupyter"
+        )
+    unit = f"{names['jupyter_unit']}@$(id -un)"
+    raise RoostError(
+        f"JupyterLab on {box.name} does not start",
+        why=rest or None,
+        fix=f"roost ssh {box.name} -- 'systemctl status {unit}; journalctl -u {unit} -n 30'",
+    )
+
+
+def _open_port(known: list[Status], box: Box, config: Path, server: Server) -> int:
+    for status in known:
+        if (status.box, status.config) == (box.name, str(config)) and any(
+            Forward.parse(f.spec).target == server.socket for f in status.forwards
+        ):
+            return local_port(status)
+    return 0
+
+
+def choose_port(memory: Path, key: str, known: list[Status]) -> tuple[int, str]:
+    """The local port for ``key``: the same as ever, else one that nobody uses or remembers.
+
+    Args:
+        memory: the file with the ports of earlier calls.
+        key: what the port is for.
+        known: the tunnels that are open, to name the one that holds a port.
+
+    Returns:
+        The port, and what the user should know about it, if anything.
+    """
+    try:
+        with files.locked(memory.with_suffix(".lock")):
+            remembered = _remembered(memory)
+            wanted = remembered.get(key, FIRST_PORT)
+            others = {p for k, p in remembered.items() if k != key}
+            if key not in remembered:
+                wanted = ports.next_free(wanted, avoid=others)
+            chosen = ports.next_free(wanted, avoid=others)
+            if remembered.get(key) != chosen:
+                text = json.dumps({**remembered, key: chosen}, indent=1)
+                files.replace(memory, text.encode())
+    except OSError:
+        # A full or read-only disk: the port is not remembered, and that is all.
+        chosen = wanted = ports.next_free(FIRST_PORT)
+    if chosen == wanted:
+        return chosen, ""
+    return chosen, f"port {wanted} is taken by {who_holds(wanted, known)}; this is {chosen} now"
+
+
+def _remembered(memory: Path) -> dict[str, int]:
+    try:
+        raw = json.loads(memory.read_text("utf-8"))
+        return {str(k): int(v) for k, v in raw.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _wait_for_answer(server: NotebookServer, box: Box) -> None:
+    try:
+        server.wait_until_ready(timeout=_ANSWER_SECONDS)
+    except NotebookError as error:
+        raise RoostError(
+            f"JupyterLab on {box.name} does not answer",
+            why=error.why or error.what,
+            fix=f"roost ssh {box.name} -- 'systemctl status roost-jupyter@$(id -un)'",
+        ) from error
