@@ -112,7 +112,8 @@ def ssh(
 ) -> process.Completed:
     """Run ``command`` on the box over ssh, as a user of the workspace does."""
     config = box.workspace.ssh_config
-    argv = ["ssh", "-F", config, "-o", "BatchMode=yes", *options, box.name, command]
+    # No shared connection: the config's folder for sockets goes with the test that wrote it.
+    argv = ["ssh", "-F", config, "-S", "none", "-o", "BatchMode=yes", *options, box.name, command]
     return process.run(argv, check=check, timeout=timeout, input=input)
 
 

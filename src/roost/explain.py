@@ -123,7 +123,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "see why: roost ssh {box} -- sudo dmesg",
     ),
     (
-        r"Connection (?:reset|closed)|Broken pipe|Shared connection to \S+ closed|MODULE FAILURE$",
+        # Not "Shared connection closed": with a terminal, ssh says that at every end.
+        r"Connection (?:reset|closed) by|Broken pipe|client_loop: send disconnect",
         "the connection broke off",
         "run it again: it goes on where it stopped",
     ),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from roost import ssh
 from roost.errors import RoostError
 from roost.events import Event, History, Kind, Outcome
 from roost.inventory import ansible_environment
@@ -77,7 +78,7 @@ def run(
     plan: RunPlan,
     *,
     workspace: Workspace,
-    runs: Runs,
+    paths: Paths,
     environ: Mapping[str, str],
     listen: Callable[[Event], None],
     become_password: str | None = None,
@@ -89,7 +90,7 @@ def run(
     Args:
         plan: what to do.
         workspace: where.
-        runs: where the artifacts are kept.
+        paths: where artifacts and sockets are kept.
         environ: the environment of the call.
         listen: is called with every event, in the order in which they come.
         become_password: for sudo; typed at Ansible's own prompt, so that it stands in no
@@ -100,6 +101,7 @@ def run(
     """
     import ansible_runner
 
+    runs = Runs(workspace, paths)
     runs.prepare()
     outcome = Outcome()
     reader = _Reader(outcome, listen)
@@ -113,7 +115,7 @@ def run(
                 project_dir=str(workspace.root),
                 playbook=str(plan.playbook),
                 cmdline=_arguments(plan, ask=become_password is not None),
-                envvars=_environment(workspace, environ),
+                envvars=_environment(workspace, paths, environ),
                 passwords={r"^BECOME password[^:]*:\s*?$": become_password or ""},
                 settings={"pexpect_timeout": 1},
                 forks=plan.forks,
@@ -149,11 +151,17 @@ def _arguments(plan: RunPlan, *, ask: bool) -> str:
     return " ".join(words)
 
 
-def _environment(workspace: Workspace, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(workspace: Workspace, paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
     env = ansible_environment(workspace, environ)
     # Ansible's programs lie beside our Python, which is not on the PATH under pipx or uv.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
     env.setdefault("ANSIBLE_SSH_COMMON_ARGS", f"-F '{workspace.ssh_config}'")
+    # Its own folder for sockets, below the home, can be too deep for a socket's name.
+    sockets = ssh.ensure_control_dir(paths)
+    if sockets is None:
+        env["ANSIBLE_SSH_ARGS"] = "-C -o ControlMaster=no -o ControlPath=none"
+    else:
+        env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
     return env
 
 
@@ -235,7 +243,9 @@ def translate(raw: Mapping[str, Any]) -> Iterator[Event]:
     elif name.startswith("runner_on_") and name.removeprefix("runner_on_") in _RESULTS:
         result = data.get("res") or {}
         kind = _RESULTS[name.removeprefix("runner_on_")]
-        if kind is Kind.OK and result.get("changed"):
+        # What no_log hides keeps only the line that Ansible prints for it.
+        hidden = "censored" in result and "changed: [" in str(raw.get("stdout", ""))
+        if kind is Kind.OK and (result.get("changed") or hidden):
             kind = Kind.CHANGED
         elif kind is Kind.FAILED and data.get("ignore_errors"):
             kind = Kind.IGNORED
@@ -275,7 +285,7 @@ def _message(result: Mapping[str, Any]) -> str:
 def _detail(result: Mapping[str, Any]) -> str:
     parts = [
         str(result.get(key) or "").strip()
-        for key in ("module_stderr", "module_stdout", "stderr", "stdout", "exception")
+        for key in ("module_stderr", "module_stdout", "stderr", "stdout")
     ]
     for one in result.get("results") or []:
         if isinstance(one, dict) and one.get("failed"):

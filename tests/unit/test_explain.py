@@ -49,7 +49,7 @@ CASES = [
     ("ModuleNotFoundError: No module named 'shutil'", "no complete Python", "roost up gpu1"),
     ("uv: Out of memory: Killed process 77", "ran out of memory", "free -h"),
     ("OSError: [Errno 30] Read-only file system: '/etc/x'", "read-only", "dmesg"),
-    ("Shared connection to 192.0.2.7 closed.", "broke off", "run it again"),
+    ("Connection reset by 192.0.2.7 port 22", "broke off", "run it again"),
 ]
 
 
@@ -67,4 +67,5 @@ def test_known_failure_is_named_with_what_to_do(text: str, what: str, fix: str) 
 
 
 def test_unknown_failure_is_left_to_the_message() -> None:
-    assert explain(Event(Kind.FAILED, box="gpu1", message="assertion failed: 1 == 2")) is None
+    for text in ("assertion failed: 1 == 2", "Shared connection to 192.0.2.7 closed."):
+        assert explain(Event(Kind.FAILED, box="gpu1", message=text)) is None

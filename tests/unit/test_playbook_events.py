@@ -67,6 +67,12 @@ def test_hidden_result_stays_hidden() -> None:
     assert only(raw("runner_on_failed", res=censored)).message == "the output has been hidden"
 
 
+def test_hidden_change_is_a_change() -> None:
+    event = raw("runner_on_ok", res={"censored": "the output has been hidden"})
+    assert only(event).kind is Kind.OK
+    assert only(event | {"stdout": "\x1b[0;33mchanged: [gpu1]\x1b[0m"}).kind is Kind.CHANGED
+
+
 def test_diff_is_unified() -> None:
     result = {
         "changed": True,

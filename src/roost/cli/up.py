@@ -88,16 +88,14 @@ def provision(
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
     password = _ask_password() if ask_become_pass else None
-    runs = playbook.Runs(workspace, ctx.paths)
+    history = playbook.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
     ctx.out.note(f"{'Checking' if check else 'Provisioning'} {listed}")
-    with progress.choose(
-        ctx.out, plan.boxes, runs.history(plan), verbose=ctx.verbose, diff=diff
-    ) as display:
+    with progress.choose(ctx.out, plan.boxes, history, verbose=ctx.verbose, diff=diff) as display:
         outcome = playbook.run(
             plan,
             workspace=workspace,
-            runs=runs,
+            paths=ctx.paths,
             environ=ctx.environ,
             listen=display.show,
             become_password=password,
