@@ -16,7 +16,6 @@ from roost.errors import SandboxError
 from roost.sandbox.engine import Engine
 from roost.sandbox.image import RELEASE_LABEL, Image
 from roost.sandbox.interrupts import deferred
-from roost.sandbox.releases import parse
 
 LABEL = "roost.sandbox"  # its value is the folder that the box belongs to
 NAME_LABEL = "roost.sandbox.name"
@@ -97,7 +96,7 @@ def _read(container: dict[str, Any]) -> SandboxBox:
         container=container["Name"].lstrip("/"),
         running=running,
         release=release,
-        user=parse(release).user,
+        user=release.partition(":")[0],
         host=host,
         port=port,
         via=labels.get(VIA_LABEL, ""),

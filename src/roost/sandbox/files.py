@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from roost import process, workspace
-from roost.sandbox.boxes import SSH_PORT, SandboxBox
+from roost import files, process, ssh, workspace
+from roost.errors import ProcessError
+from roost.model import Box, Fleet
+from roost.paths import Paths
+from roost.sandbox.boxes import SandboxBox
 from roost.sandbox.engine import Run
+from roost.ssh_config import host_key_name
 from roost.workspace import Workspace
 
 IDENTITY = "id_ed25519"
@@ -43,23 +45,43 @@ def public_key(root: Path) -> str:
 
 
 def write_boxes(
-    space: Workspace, boxes: Iterable[SandboxBox], keys: Mapping[str, tuple[str, ...]]
+    space: Workspace,
+    listed: Iterable[SandboxBox],
+    keys: Mapping[str, tuple[str, ...]],
+    paths: Paths,
 ) -> None:
     """Write the inventory, the pinned host keys and the ssh config of these boxes.
 
     Args:
         space: the sandbox's workspace.
-        boxes: all boxes of the sandbox that ever answered.
+        listed: the boxes of the sandbox that run.
         keys: the host keys of each box, by name.
+        paths: the folders of the user, for the control sockets of ssh.
+
+    Raises:
+        RoostError: a file cannot be written.
     """
-    listed = list(boxes)
     identity = str(space.root / IDENTITY)
-    _replace(space.known_hosts, render_known_hosts(listed, keys))
-    _replace(space.inventory / "hosts.yml", render_inventory(listed, identity))
-    _replace(space.ssh_config, render_ssh_config(listed, identity, space.known_hosts))
+    boxes = [
+        Box(box.name, box.host, box.port, box.user, box.via, identity, groups=box.groups)
+        for box in listed
+    ]
+    files.replace(space.known_hosts, render_known_hosts(boxes, keys).encode())
+    files.replace(space.inventory / "hosts.yml", render_inventory(boxes).encode())
+    ssh.ensure_config(space.root, Fleet(tuple(boxes)), paths)
 
 
-def render_inventory(boxes: Iterable[SandboxBox], identity: str) -> str:
+def end_connections(space: Workspace, names: Iterable[str], run: Run = process.run) -> None:
+    """End the shared ssh connections to boxes that are about to go; none need be there."""
+    if space.ssh_config.exists():
+        for name in names:
+            try:
+                run(["ssh", "-F", space.ssh_config, "-O", "exit", name], check=False, timeout=5)
+            except ProcessError:
+                continue
+
+
+def render_inventory(boxes: Iterable[Box]) -> str:
     """The inventory, in YAML; strings are quoted as JSON, which YAML includes."""
     lines = [_HEAD + "all:", "  hosts:"]
     groups: dict[str, list[str]] = {}
@@ -68,7 +90,7 @@ def render_inventory(boxes: Iterable[SandboxBox], identity: str) -> str:
             "ansible_host": box.host,
             "ansible_port": box.port,
             "ansible_user": box.user,
-            "roost_identity": identity,
+            "roost_identity": box.identity,
         }
         if box.via:
             values["roost_via"] = box.via
@@ -83,53 +105,7 @@ def render_inventory(boxes: Iterable[SandboxBox], identity: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_known_hosts(boxes: Iterable[SandboxBox], keys: Mapping[str, tuple[str, ...]]) -> str:
-    """The host keys in the format of sshd(8), under the name and the address of each box."""
-    lines = []
-    for box in boxes:
-        address = box.host if box.port == SSH_PORT else f"[{box.host}]:{box.port}"
-        lines += [f"{box.name},{address} {key}" for key in keys.get(box.name, ())]
-    return "".join(line + "\n" for line in lines)
-
-
-def render_ssh_config(boxes: Iterable[SandboxBox], identity: str, known_hosts: Path) -> str:
-    """The ssh_config(5) that reaches the boxes by name and, for Ansible, by address."""
-    blocks = []
-    for box in boxes:
-        # Ansible asks for the address. On the loopback all boxes have the same one, and the
-        # port that Ansible passes tells them apart.
-        names = f"{box.name} {box.host}" if box.port == SSH_PORT else box.name
-        lines = [
-            f"Host {names}",
-            f"  HostName {box.host}",
-            f"  Port {box.port}",
-            f"  User {box.user}",
-        ]
-        if box.via:
-            lines.append(f"  ProxyJump {box.via}")
-        blocks.append("\n".join(lines) + "\n")
-    blocks.append(
-        "Host *\n"
-        f"  IdentityFile {_quote(identity)}\n"
-        "  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {_quote(str(known_hosts))}\n"
-        "  StrictHostKeyChecking yes\n"
-    )
-    return "\n".join(blocks)
-
-
-def _quote(path: str) -> str:
-    return '"' + path.replace("%", "%%") + '"'
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def render_known_hosts(boxes: Iterable[Box], keys: Mapping[str, tuple[str, ...]]) -> str:
+    """The host keys in the format of sshd(8), under the name that ssh looks each box up by."""
+    lines = [f"{host_key_name(box)} {key}\n" for box in boxes for key in keys.get(box.name, ())]
+    return "".join(lines)

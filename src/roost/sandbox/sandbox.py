@@ -24,7 +24,7 @@ from roost.workspace import Workspace
 
 DEFAULT_NAME = "default"
 DEFAULT_BOX = "box"
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
 class Sandbox:
@@ -108,6 +108,7 @@ class Sandbox:
             SandboxError: no engine works, or the image or a box cannot be made.
         """
         release = releases.parse(os) if os else None
+        groups = [_checked_group(group) for group in groups]
         wanted = [_checked(name) for name in dict.fromkeys(names)]
         with locked(self._lock), self._undone_on_failure() as made:
             there = {box.name: box for box in self.boxes()}
@@ -155,6 +156,7 @@ class Sandbox:
                     )
             removed = list(dict.fromkeys(names)) or list(there)
             with deferred():
+                files.end_connections(self.workspace, removed, self.run)
                 self.engine.remove([there[name].container for name in removed])
                 remaining = [box.name for box in there.values() if box.name not in removed]
                 if not remaining:
@@ -188,7 +190,7 @@ class Sandbox:
         running = [ready.get(box.name, box) for box in self.boxes() if box.running]
         keys = {box.name: boxes.admit(self.engine, box, key) for box in running}
         with deferred():
-            files.write_boxes(space, running, keys)
+            files.write_boxes(space, running, keys, self.paths)
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[list[str]]:
@@ -215,7 +217,15 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"a sandbox or a box cannot be called {name!r}",
-            why="it becomes a host name: lower-case letters, digits and dashes, at most 40",
-            fix="sandbox up gpu1",
+            why="it becomes a host name: a letter, then letters (all small), digits and dashes",
+            fix="roost sandbox up gpu1",
+        )
+    return name
+
+
+def _checked_group(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise UsageError(
+            f"a group cannot be called {name!r}", why="Ansible takes letters, digits and _ alone"
         )
     return name
