@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import Server
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that need nothing special of it."""
+    server = Server(tmp_path_factory.mktemp("server"), "--KeeperExtension.save_interval=0.5")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    return shared_server
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server with options of its own."""
+    started: list[Server] = []
+
+    def start(*options: str, keeper: bool = True) -> Server:
+        server = Server(tmp_path / f"server{len(started)}", *options, keeper=keeper)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.stop()

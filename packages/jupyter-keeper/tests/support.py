@@ -1,0 +1,322 @@
+"""A real server, and a client that does what a JupyterLab page does, without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jupyter_ydoc import YNotebook
+from pycrdt import Doc, create_sync_message, create_update_message, handle_sync_message
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+TOKEN = secrets.token_hex(16)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A JupyterLab server in ``folder``, with nothing of the user's configuration."""
+
+    def __init__(self, folder: Path, *options: str, keeper: bool = True) -> None:
+        self.folder = folder
+        self.root = folder / "notebooks"
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log = folder / "server.log"
+        self._options = [
+            f"--ServerApp.jpserver_extensions={{'jupyter_keeper': {keeper}}}",
+            *options,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Server:
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
+        } | {
+            "HOME": str(home),
+            "XDG_DATA_HOME": str(home / "data"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "IPYTHONDIR": str(home / "ipython"),
+            "JUPYTER_TOKEN": TOKEN,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        command = [
+            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+            f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={self.root}",
+            f"--SQLiteYStore.db_path={home / 'store.db'}",
+            *self._options,
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise AssertionError(self.log.read_text()) from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process = None
+
+    def notebook(self, *sources: str, name: str = "nb.ipynb") -> str:
+        """Write a notebook with these code cells; its path for the API."""
+        cells = [
+            {"cell_type": "code", "id": f"c{number}-{name.split('.')[0]}", "source": source,
+             "metadata": {}, "outputs": [], "execution_count": None}
+            for number, source in enumerate(sources)
+        ]  # fmt: skip
+        content = {"cells": cells, "nbformat": 4, "nbformat_minor": 5,
+                   "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3",
+                                               "language": "python"}}}  # fmt: skip
+        (self.root / name).write_text(json.dumps(content))
+        return name
+
+    def saved(self, name: str = "nb.ipynb") -> list[list[dict[str, Any]]]:
+        """The outputs of each cell as they are on disk."""
+        cells = json.loads((self.root / name).read_text())["cells"]
+        return [cell["outputs"] for cell in cells]
+
+    def saved_text(self, index: int = 0, name: str = "nb.ipynb") -> str:
+        return as_text(self.saved(name)[index])
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"token {TOKEN}"}
+        data = None if body is None else json.dumps(body)
+        request = HTTPRequest(
+            f"{self.url}{path}", method, headers, data, allow_nonstandard_methods=True
+        )
+        response = await AsyncHTTPClient().fetch(request)
+        return json.loads(response.body) if response.body else None
+
+
+def as_text(outputs: list[dict[str, Any]]) -> str:
+    """What a person reads in the outputs of a cell."""
+    parts = []
+    for output in outputs:
+        if output["output_type"] == "stream":
+            parts.append("".join(output["text"]))
+        elif output["output_type"] == "error":
+            parts.append(f"{output['ename']}: {output['evalue']}")
+        else:
+            text = output["data"].get("text/plain", "")
+            parts.append("".join(text) + "\n")
+    return "".join(parts)
+
+
+class Page:
+    """One browser page with one notebook open.
+
+    Args:
+        server: to use.
+        path: of the notebook.
+        port: another way to the server, for example through a relay.
+        session: of an earlier page, to come back as the same one.
+    """
+
+    def __init__(
+        self, server: Server, path: str, *, port: int = 0, session: str = "", protocol: bool = True
+    ) -> None:
+        self.server = server
+        self.path = path
+        self.session = session or uuid.uuid4().hex
+        self.messages: list[dict[str, Any]] = []
+        self.sent: list[str] = []
+        self._base = f"127.0.0.1:{port or server.port}"
+        self._protocol = protocol
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self.kernel_id = ""
+        self.document = YNotebook(Doc())
+
+    async def open(self, *, kernel: bool = True) -> Page:
+        body = {"path": self.path, "type": "notebook", "name": self.path,
+                "kernel": {"name": "python3"}}  # fmt: skip
+        if kernel:
+            model = await self.server.request("POST", "/api/sessions", body)
+            self.kernel_id = model["kernel"]["id"]
+        room = await self.server.request(
+            "PUT", f"/api/collaboration/session/{self.path}", {"format": "json", "type": "notebook"}
+        )
+        name = f"{room['format']}:{room['type']}:{room['fileId']}"
+        self._room = await self._socket(
+            f"/api/collaboration/room/{name}?sessionId={room['sessionId']}"
+        )
+        await self._room.write_message(create_sync_message(self.document.ydoc), binary=True)
+        self._tasks.append(asyncio.create_task(self._follow_room()))
+        await self.until(lambda: self.document.cell_number > 0)
+        self._subscription = self.document.ydoc.observe(self._on_own_change)
+        if kernel:
+            await self.connect()
+        return self
+
+    async def connect(self) -> None:
+        """Open the kernel's WebSocket."""
+        protocols = ["v1.kernel.websocket.jupyter.org"] if self._protocol else []
+        self._kernel = await self._socket(
+            f"/api/kernels/{self.kernel_id}/channels?session_id={self.session}", protocols
+        )
+        self._tasks.append(asyncio.create_task(self._follow_kernel(self._kernel)))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for connection in (self._room, getattr(self, "_kernel", None)):
+            if connection is not None:
+                connection.close()
+        await asyncio.sleep(0)
+
+    def run(self, index: int, **content: Any) -> str:
+        """Run a cell as JupyterLab does: empty it, mark it, send the request."""
+        cell = self.document.ycells[index]
+        with self.document.ydoc.transaction():
+            cell["outputs"].clear()
+            cell["execution_count"] = None
+            cell["execution_state"] = "running"
+        return self.execute(str(cell["source"]), {"cellId": cell["id"]}, **content)
+
+    def execute(self, code: str, metadata: dict[str, Any] | None = None, **content: Any) -> str:
+        defaults = {"code": code, "silent": False, "store_history": True, "allow_stdin": True,
+                    "user_expressions": {}, "stop_on_error": True}  # fmt: skip
+        return self.send("shell", "execute_request", defaults | content, metadata)
+
+    def send(
+        self, channel: str, kind: str, content: dict[str, Any],
+        metadata: dict[str, Any] | None = None, parent: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
+        header = {"msg_id": uuid.uuid4().hex, "session": self.session, "username": "",
+                  "msg_type": kind, "version": "5.3", "date": "2026-01-01T00:00:00Z"}  # fmt: skip
+        message = {"channel": channel, "header": header, "parent_header": parent or {},
+                   "metadata": metadata or {}, "content": content}  # fmt: skip
+        data: str | bytes = json.dumps(message | {"buffers": []})
+        if self._protocol:
+            parts = [json.dumps(message[part]).encode()
+                     for part in ("header", "parent_header", "metadata", "content")]  # fmt: skip
+            name = channel.encode()
+            offsets = [8 * (len(parts) + 3)]
+            for part in (name, *parts):
+                offsets.append(offsets[-1] + len(part))
+            numbers = [len(offsets), *offsets]
+            data = b"".join([*(n.to_bytes(8, "little") for n in numbers), name, *parts])
+        self._write(self._kernel, data, binary=self._protocol)
+        return str(header["msg_id"])
+
+    def answer(self, value: str) -> None:
+        self.send("stdin", "input_reply", {"value": value})
+
+    def outputs(self, index: int = 0) -> list[dict[str, Any]]:
+        outputs: list[dict[str, Any]] = self.document.ycells[index]["outputs"].to_py()
+        return outputs
+
+    def text(self, index: int = 0) -> str:
+        return as_text(self.outputs(index))
+
+    def state(self, index: int = 0) -> tuple[str, int | None]:
+        cell = self.document.ycells[index]
+        count = cell.get("execution_count")
+        return cell["execution_state"], None if count is None else int(count)
+
+    def got(self, kind: str) -> list[dict[str, Any]]:
+        """Contents of the kernel messages of a type that were received."""
+        return [m["content"] for m in self.messages if m["header"]["msg_type"] == kind]
+
+    async def idle(self, *, index: int = 0, timeout: float = 40) -> None:
+        await self.until(lambda: self.state(index)[0] == "idle", timeout)
+
+    async def until(self, condition: Callable[[], Any], timeout: float = 40) -> None:
+        """Wait for something that changes with messages, the document or a file."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                shown = [self.outputs(i) for i in range(self.document.cell_number)]
+                states = [self.state(i) for i in range(self.document.cell_number)]
+                raise AssertionError(
+                    f"not within {timeout} s: {str(shown)[-3000:]} {states}\n"
+                    f"{self.server.log.read_text()[-4000:]}"
+                )
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), 0.1)
+            except TimeoutError:
+                pass
+
+    async def _socket(
+        self, path: str, protocols: list[str] | None = None
+    ) -> WebSocketClientConnection:
+        request = HTTPRequest(
+            f"ws://{self._base}{path}", headers={"Authorization": f"token {TOKEN}"}
+        )
+        return await websocket_connect(
+            request, subprotocols=protocols or None, max_message_size=2**30
+        )
+
+    def _write(self, connection: WebSocketClientConnection, data: Any, *, binary: bool) -> None:
+        future = connection.write_message(data, binary=binary)
+        future.add_done_callback(lambda done: done.exception())
+
+    def _on_own_change(self, event: Any) -> None:
+        if not self._receiving:
+            self._write(self._room, create_update_message(event.update), binary=True)
+
+    _receiving = False
+
+    async def _follow_room(self) -> None:
+        while (message := await self._room.read_message()) is not None:
+            if isinstance(message, bytes) and message[0] == 0:
+                self._receiving = True
+                reply = handle_sync_message(message[1:], self.document.ydoc)
+                self._receiving = False
+                if reply is not None:
+                    self._write(self._room, reply, binary=True)
+                self._changed.set()
+
+    async def _follow_kernel(self, connection: WebSocketClientConnection) -> None:
+        while (data := await connection.read_message()) is not None:
+            if isinstance(data, bytes) and self._protocol:
+                count = int.from_bytes(data[:8], "little")
+                at = [int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(1, count + 1)]
+                parts = [data[a:b] for a, b in zip(at, [*at[1:], None])]
+                names = ("header", "parent_header", "metadata", "content")
+                message = dict(zip(names, map(json.loads, parts[1:5]), strict=True))
+                message["channel"] = parts[0].decode()
+            else:
+                message = json.loads(data)
+            self.messages.append(message)
+            self._changed.set()
