@@ -13,8 +13,7 @@ from pathlib import Path
 def replace(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
     """Make ``data`` the content of ``path`` and return whether that changed anything.
 
-    The new content is on the disk before it takes the name. A symlink is followed; a file that
-    is there keeps its mode and, where we may set it, its owner.
+    A symlink is followed.
 
     Args:
         path: the file; its folder exists.
@@ -25,27 +24,37 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
         OSError: it cannot be read or written; ``path`` is then as it was.
     """
     target = path.resolve()
-    before: os.stat_result | None = None
     with contextlib.suppress(FileNotFoundError):
-        before = target.stat()
         if target.read_bytes() == data:
             return False
+    with staged(target, data, mode=mode) as fresh:
+        fresh.replace(target)
+    sync_folder(target.parent)
+    return True
+
+
+@contextlib.contextmanager
+def staged(target: Path, data: bytes, *, mode: int = 0o600) -> Iterator[Path]:
+    """A file beside ``target`` with the content that it is to have, on the disk already.
+
+    The caller renames it to ``target`` inside the block, or it goes. It has the mode, the
+    attributes and, where we may set it, the owner of ``target``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     handle, name = tempfile.mkstemp(prefix=temporary_prefix(target), dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            if before is not None and (before.st_uid, before.st_gid) != _owner(file.fileno()):
-                with contextlib.suppress(PermissionError):
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), before.st_mode & 0o7777 if before else mode)
+            os.fchmod(file.fileno(), mode)
+            if target.exists():
+                _resemble(file.fileno(), target)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
+        yield Path(name)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-    return True
 
 
 def temporary_prefix(path: Path) -> str:
@@ -80,6 +89,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _owner(handle: int) -> tuple[int, int]:
-    status = os.fstat(handle)
-    return status.st_uid, status.st_gid
+def _resemble(handle: int, target: Path) -> None:
+    wanted, ours = target.stat(), os.fstat(handle)
+    if (wanted.st_uid, wanted.st_gid) != (ours.st_uid, ours.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(handle, wanted.st_uid, wanted.st_gid)
+    os.fchmod(handle, wanted.st_mode & 0o7777)
+    if hasattr(os, "listxattr"):  # not on macOS
+        with contextlib.suppress(OSError):
+            for name in os.listxattr(target):
+                os.setxattr(handle, name, os.getxattr(target, name))

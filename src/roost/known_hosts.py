@@ -96,6 +96,11 @@ def pinned(path: Path, name: str) -> list[HostKey]:
     return [e.key for e in _read(path) if e.key and not e.marker and e.matches(name)]
 
 
+def is_hashed(path: Path) -> bool:
+    """Whether ``path`` hides names."""
+    return any(entry.names.startswith(_HASHED) for entry in _read(path))
+
+
 def pin(path: Path, name: str, keys: Iterable[HostKey], *, hashed: bool) -> None:
     """Make ``keys`` the pinned keys of ``name``; every other line stays.
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from roost import __version__
 from roost.cli import completion
+from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
+from roost.cli import ssh_config as ssh_config_verbs
 from roost.cli import tunnel as tunnel_verbs
 from roost.cli import up as up_verbs
 from roost.cli import workspace as workspace_verbs
@@ -24,8 +26,10 @@ from roost.errors import ExitCode, RoostError
 # In the order in which `roost --help` lists them: the way a new user goes.
 GROUPS = (
     workspace_verbs,
+    host_verbs,
     up_verbs,
     ssh_verbs,
+    ssh_config_verbs,
     lab_verbs,
     tunnel_verbs,
     shell_verbs,
@@ -113,6 +117,14 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except KeyboardInterrupt:
         context.out.note("roost: interrupted")
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if context.verbose:
+            raise
+        context.out.note(f"roost: a mistake of roost's own: {type(error).__name__}: {error}")
+        context.out.note("  fix: run it again with -v, and report what it shows")
+        return ExitCode.FAILED
 
 
 def entry() -> None:
