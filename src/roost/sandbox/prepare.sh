@@ -7,6 +7,7 @@
 #   box_sources        the package archives (sources.list(5)); empty: those of the base image
 #   box_certificates   certificates to trust, as PEM, one after another; may be empty
 #   box_index          the Python package index; empty: the public one
+# shellcheck shell=sh disable=SC2154
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 

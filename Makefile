@@ -1,0 +1,36 @@
+# Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test lint lint-only
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+setup: ## the .venv, with the tests and the linters in it
+	@tools/bootstrap.sh setup
+
+demo: ## a throwaway box, provisioned over real ssh, with a notebook running on it
+	@tools/bootstrap.sh demo
+	@roost demo
+
+demo-down: ## remove all that the demo made
+	@tools/bootstrap.sh demo
+	@roost demo --down --purge
+
+test: ## every gate and every test
+	@tools/bootstrap.sh test
+	@$(MAKE) --no-print-directory lint-only
+	pytest -n 2 --dist loadgroup
+
+lint: ## the gates alone
+	@tools/bootstrap.sh lint
+	@$(MAKE) --no-print-directory lint-only
+
+lint-only:
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+	yamllint .
+	ansible-lint
+	shellcheck tools/*.sh src/roost/sandbox/*.sh
