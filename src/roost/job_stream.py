@@ -9,13 +9,13 @@ import os
 import select
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from roost import process, ssh
+from roost import onbox, process, ssh
 from roost.errors import ProcessError, RoostError, SshError
 from roost.model import Box, Fleet
 from roost.ssh_failure import explain_failure
@@ -101,11 +101,14 @@ def talk(
             _send(child, _program(request))
             reader = _Reader(_raw(child.stdout).fileno())
             if reader.skip_to(MARK):
-                yield from _parts(remote, reader)
-                return
-            child.wait(SILENCE)
+                for part in _parts(remote, reader):
+                    yield part
+                    if isinstance(part, Result):
+                        return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1)
             said.seek(0)
-            raise _failure(remote, child.returncode, said.read())
+            raise _failure(remote, child.poll(), said.read())
         finally:
             child.kill()
             for pipe in (child.stdin, child.stdout):
@@ -130,7 +133,6 @@ def _parts(remote: Remote, reader: _Reader) -> Iterator[At | bytes | Result]:
             name = remote.box.name
             fix = fix.replace("BOX", name) if fix else None
             raise RoostError(f"{name}: {what}", why=why, fix=fix)
-    raise SshError(f"the connection to {remote.box.name} was lost", fix="try again")
 
 
 class _Reader:
@@ -185,12 +187,12 @@ def _send(child: subprocess.Popen[str], text: str) -> None:
         pipe.close()
 
 
-def _failure(remote: Remote, returncode: int, stderr: str) -> RoostError:
+def _failure(remote: Remote, returncode: int | None, stderr: str) -> RoostError:
     name = remote.box.name
+    if returncode is None or returncode < 0:
+        return SshError(f"{name} has stopped answering", fix="try again")
     if returncode == ssh.TRANSPORT_FAILED:
         return explain_failure(remote.box, stderr, remote.fleet)
-    if returncode < 0:
-        return SshError(f"{name} does not answer", fix="try again")
     if returncode == NO_PROGRAM:
         return RoostError(f"{name} has no /usr/bin/python3", fix=f"provision it: roost up {name}")
     lines = [line for line in stderr.splitlines() if line.strip()]
@@ -203,11 +205,24 @@ def _failure(remote: Remote, returncode: int, stderr: str) -> RoostError:
 
 
 def _program(request: Mapping[str, Any]) -> str:
-    """The text for ``python3 -``: the request, all ASCII, and what answers it."""
     literal = json.dumps(json.dumps(request))
-    return f"import json\nREQUEST = json.loads({literal})\n" + text("agent.py")
+    return bundle(onbox.AGENT, f"import json; agent.main(json.loads({literal}))")
 
 
-def text(name: str) -> str:
-    """One of the programs for the box."""
-    return resources.files("roost.onbox").joinpath(name).read_text("utf-8")
+def bundle(modules: Sequence[str], call: str) -> str:
+    """One Python program, all ASCII, made of modules of ``roost.onbox``.
+
+    Args:
+        modules: their names, in the order of their imports.
+        call: what it does in the end; each module has its own name there.
+    """
+    lines = ["import sys, types"]
+    for name in modules:
+        text = resources.files("roost.onbox").joinpath(f"{name}.py").read_text("utf-8")
+        # A JSON string is a Python string, too.
+        lines += [
+            f"{name} = types.ModuleType('roost.onbox.{name}')",
+            f"sys.modules[{name}.__name__] = {name}",
+            f"exec(compile({json.dumps(text)}, '{name}.py', 'exec'), {name}.__dict__)",
+        ]
+    return "\n".join([*lines, call, ""])

@@ -15,13 +15,26 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from roost import terminal
+from roost import onbox, terminal
 from roost.errors import RoostError, SshError, UnreachableError, UsageError
-from roost.job_stream import At, Remote, Result, ask, talk, text
+from roost.job_stream import At, Remote, Result, ask, bundle, talk
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 OVER = frozenset({"done", "failed", "stopped", "lost"})
 LONGEST_PAUSE = 30.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which jobs are kept after their end.
+
+    Attributes:
+        days: those that ended no longer ago than that.
+        size: of these the newest, as long as all logs together have at most so many bytes.
+    """
+
+    days: float = 30.0
+    size: int = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,8 @@ def start(
     folder: str = "",
     venv: str = "",
     env: Mapping[str, str] | None = None,
+    queue: int | None = None,
+    keep: Keep | None = None,
 ) -> Job:
     """Start a job and return once its command runs (or could not be started: see its state).
 
@@ -106,6 +121,9 @@ def start(
         folder: the folder to run in, absolute or below the home there; empty: the home.
         venv: a virtual environment: a path there, or a name in ``~/.venvs`` or ``/opt/roost/envs``.
         env: further environment variables. They travel on standard input, not as arguments.
+        queue: let it wait for its turn; run so many queued jobs of that box at a time from now
+            on, 0: as many as before (1 at first). None: start it at once.
+        keep: which old jobs stay.
 
     Raises:
         UsageError: the name cannot be one, or there is no command.
@@ -122,8 +140,18 @@ def start(
         "dir": folder,
         "venv": venv,
         "env": dict(env or {}),
+        "queue": queue is not None,
+        "at_once": queue,
     }
-    answer = ask(remote, {"op": "start", "job": spec, "runner": text("runner.py")})
+    answer = ask(
+        remote,
+        {
+            "op": "start",
+            "job": spec,
+            "runner": bundle(onbox.RUNNER, "runner.main()"),
+            "keep": asdict(keep or Keep()),
+        },
+    )
     return _job(remote, answer)
 
 
@@ -264,14 +292,20 @@ class Sessions:
     rebooted: float
 
 
-def sessions(remote: Remote, *, keep: str | None = None) -> Sessions:
-    """The tmux sessions there that are not jobs.
+def prune(remote: Remote, keep: Keep) -> list[str]:
+    """Remove old jobs that have ended, and return their ids."""
+    gone: list[str] = ask(remote, {"op": "prune", "keep": asdict(keep)})
+    return gone
+
+
+def sessions(remote: Remote, *, make: str | None = None) -> Sessions:
+    """The tmux sessions there that are not jobs, as they were before.
 
     Args:
         remote: the box.
-        keep: a session that is about to be made: remembered, so that its loss can be told.
+        make: a session to make where there is none of that name.
     """
-    return Sessions(**ask(remote, {"op": "sessions", "keep": keep}))
+    return Sessions(**ask(remote, {"op": "sessions", "make": make}))
 
 
 def attach_script(job: Job) -> str:

@@ -47,6 +47,15 @@ def register(
         default=[],
         help="set an environment variable; K alone passes ours on",
     )
+    run.add_argument(
+        "--queue", action="store_true", help="wait until the jobs queued before it have ended"
+    )
+    run.add_argument(
+        "--at-once",
+        metavar="N",
+        type=int,
+        help="run N queued jobs of the box at a time from now on (default: 1)",
+    )
     run.set_defaults(handler=run_job, words=[])
 
     listing = sub.add_parser(
@@ -111,13 +120,15 @@ def run_job(ctx: Context, args: argparse.Namespace) -> int:
         folder=args.dir,
         venv=args.venv,
         env=_variables(args.env, ctx.environ),
+        queue=args.at_once or (0 if args.queue else None),
     )
     ctx.out.line(job.name)
     if job.over:
         ctx.out.note(f"{job.name} {describe(job)}")
         ctx.out.note(jobs.log(way, job.id, tail=10).rstrip())
         return ExitCode.OK if job.code == 0 else ExitCode.FAILED
-    ctx.out.note(f"{job.name} runs on {args.box}. Watch: roost logs -f {args.box} {job.name}")
+    does = "is queued" if job.state == "queued" else "runs"
+    ctx.out.note(f"{job.name} {does} on {args.box}. Watch: roost logs -f {args.box} {job.name}")
     return ExitCode.OK
 
 

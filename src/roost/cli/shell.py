@@ -46,7 +46,7 @@ def shell(ctx: Context, args: argparse.Namespace) -> int:
             why="tmux keeps . and : for windows and panes",
         )
     way = remote(ctx, args.box)
-    there = jobs.sessions(way, keep=None if args.list else args.session)
+    there = jobs.sessions(way, make=None if args.list else args.session)
     if there.lost:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(there.rebooted))
         gone = ", ".join(there.lost)
@@ -55,8 +55,10 @@ def shell(ctx: Context, args: argparse.Namespace) -> int:
         return _list(ctx, there.sessions, as_json=args.json)
     names = [str(s["name"]) for s in there.sessions]
     name = args.session or _choose(ctx, there.sessions)
+    if name not in names and not args.session:
+        jobs.sessions(way, make=name)
     ctx.out.note(f"{name}: " + ("attached" if name in names else "a new session"))
-    code = on_terminal(way, f"exec tmux -u new-session -A -s {shlex.quote(name)}")
+    code = on_terminal(way, f"exec tmux -u attach-session -t {shlex.quote(f'={name}:')}")
     if code == TRANSPORT_FAILED:
         raise SshError(
             f"the connection to {args.box} was lost",

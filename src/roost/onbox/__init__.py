@@ -1,4 +1,8 @@
-"""Programs that run on a box: their text is sent there, and nothing here imports them.
+"""Programs that run on a box: their text is sent there with each call, nothing is installed.
 
-They need Python 3.10 (Ubuntu 22.04) and its standard library alone.
+They need Python 3.10 (Ubuntu 22.04) and its standard library alone, and import each other only.
+The modules of each stand here in the order of their imports.
 """
+
+AGENT = ("files", "proc", "store", "pruning", "tmux", "reading", "agent")
+RUNNER = ("files", "proc", "store", "command", "runner")
