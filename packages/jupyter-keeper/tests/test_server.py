@@ -38,7 +38,7 @@ def test_outputs_arrive_as_changes_of_the_notebook_once(
         await page.until(lambda: page.state() == ("idle", 1))
         assert page.text() == "ééé\n42\n"
         await page.until(lambda: page.got("execute_reply"))
-        assert {"execution_state": "idle"} in page.got("status")
+        await page.until(lambda: {"execution_state": "idle"} in page.got("status"))
         assert not [kind for kind in OUTPUTS if page.got(kind)]
         await page.until(lambda: server.saved_text(name=name) == "ééé\n42\n")
         await page.close()
@@ -76,5 +76,319 @@ def test_nobody_there_while_it_runs_and_a_newcomer_in_the_middle(server: Server,
         assert third.state() == ("idle", 1)
         await third.until(lambda: server.saved_text(name=name) == lines(40))
         await third.close()
+
+    run(test)
+
+
+def test_run_all_with_nobody_there_stops_at_the_error(server: Server, name: str) -> None:
+    async def test() -> None:
+        sources = ("import time; time.sleep(1); print(1)", "print(2); 1 / 0", "print(3)")
+        path = server.notebook(*sources, name=name)
+        first = await Page(server, path).open()
+        for index in range(3):
+            first.run(index)
+        await asyncio.sleep(0.2)
+        await first.close()
+        second = await Page(server, path).open(kernel=False)
+        await second.until(lambda: [second.state(i)[0] for i in range(3)] == ["idle"] * 3)
+        assert [second.text(i) for i in range(3)] == [
+            "1\n", "2\nZeroDivisionError: division by zero", ""
+        ]  # fmt: skip
+        assert [second.state(i)[1] for i in range(3)] == [1, 2, None]
+        await second.close()
+
+    run(test)
+
+
+RICH = """
+import sys, time
+from IPython.display import HTML, display, clear_output
+display(HTML("<b>bold</b>"))
+print("err", file=sys.stderr, flush=True)
+print("\\033[31mred\\033[0m", flush=True)
+handle = display("before", display_id=True)
+for percent in range(0, 101, 10):
+    print(f"\\r{percent:3d}%|{'█' * (percent // 10):10}|", end="", file=sys.stderr, flush=True)
+handle.update("after")
+"""
+
+
+def test_rich_outputs_progress_bars_and_updates(server: Server, name: str) -> None:
+    async def test() -> None:
+        clear = "for i in range(5):\n    clear_output(wait=True)\n    print('frame', i)\n"
+        path = server.notebook(RICH, "handle.update('from another cell')", clear, name=name)
+        page = await Page(server, path).open()
+        for index in range(3):
+            page.run(index)
+            await page.until(lambda: page.state(index) == ("idle", index + 1))  # noqa: B023
+        outputs = page.outputs(0)
+        assert [o["output_type"] for o in outputs] == [
+            "display_data", "stream", "stream", "display_data", "stream"
+        ]  # fmt: skip
+        assert outputs[0]["data"]["text/html"] == "<b>bold</b>"
+        assert (outputs[1]["name"], outputs[1]["text"]) == ("stderr", "err\n")
+        assert outputs[2]["text"] == "\x1b[31mred\n\x1b[0m"
+        assert outputs[3]["data"]["text/plain"] == "'from another cell'"
+        assert outputs[4]["text"] == "100%|██████████|"
+        assert page.text(2) == "frame 4\n"
+        await page.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("who", ["same", "other", "both"])
+def test_input_asked_while_nobody_is_there(server: Server, name: str, who: str) -> None:
+    async def test() -> None:
+        code = "import time; time.sleep(0.7); print('hello', input('name?'))"
+        path = server.notebook(code, name=name)
+        first = await Page(server, path).open()
+        request = first.run(0)
+        await first.until(lambda: first.got("execute_input"))
+        await first.close()
+        if who == "both":
+            # a newcomer before the question is asked: the stock server then forgets the first
+            await (await Page(server, path).open()).close()
+        await asyncio.sleep(1)
+        session = first.session if who == "same" else ""
+        second = await Page(server, path, session=session).open()
+        if who == "same":
+            await second.until(lambda: second.got("input_request"))
+        else:
+            await second.until(lambda: second.got("keeper_input"))
+            question = second.got("keeper_input")[0]
+            assert question["open"] and question["prompt"] == "name?" and not question["password"]
+            assert question["cell_id"] == second.document.ycells[0]["id"]
+            assert question["parent_header"]["msg_id"] == request
+        second.answer("ann")
+        await second.idle()
+        assert second.text().endswith("hello ann\n")
+        await second.close()
+
+    run(test)
+
+
+def test_input_is_put_to_both_browsers_and_withdrawn_from_the_other(
+    server: Server, name: str
+) -> None:
+    async def test() -> None:
+        path = server.notebook("print(input('name?') * 2)", name=name)
+        first = await Page(server, path).open()
+        second = await Page(server, path).open()
+        first.run(0)
+        await first.until(lambda: first.got("input_request"))
+        await second.until(lambda: second.got("keeper_input"))
+        assert not second.got("input_request")
+        second.answer("ab")
+        await first.until(lambda: [q for q in first.got("keeper_input") if not q["open"]])
+        await first.idle()
+        assert first.text() == "abab\n"
+        await first.close()
+        await second.close()
+
+    run(test)
+
+
+def test_interrupt_by_a_newcomer(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=1000, pause=0.05), name=name)
+        first = await Page(server, path).open()
+        first.run(0)
+        await first.until(lambda: "line 2\n" in first.text())
+        await first.close()
+        second = await Page(server, path).open()
+        await second.until(lambda: "line 6\n" in second.text())
+        await server.request("POST", f"/api/kernels/{second.kernel_id}/interrupt", {})
+        await second.idle()
+        assert second.text().endswith("KeyboardInterrupt: ")
+        await second.close()
+
+    run(test)
+
+
+def test_cleared_by_hand_in_the_middle(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=30, pause=0.05), name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 9\n" in page.text())
+        seen = page.text().count("\n")
+        page.document.ycells[0]["outputs"].clear()
+        await page.idle()
+        text = page.text()
+        assert lines(30).endswith(text)
+        assert 10 <= text.count("\n") <= 30 - seen
+        await page.close()
+
+    run(test)
+
+
+def test_run_again_while_it_runs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=10, pause=0.1), name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        page.run(0)
+        await page.until(lambda: page.state() == ("idle", 2))
+        assert page.text() == lines(10)
+        await page.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_kernel_killed_while_it_runs(server: Server, name: str, away: bool) -> None:
+    async def test() -> None:
+        code = "import os, time\nprint('before', flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), 9)"
+        path = server.notebook(code, "print('again')", name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        page.run(1)
+        await page.until(lambda: "before" in page.text())
+        if away:
+            await page.close()
+            page = await Page(server, path).open(kernel=False)
+        await page.until(lambda: page.state(0)[0] == page.state(1)[0] == "idle")
+        note = "The kernel died and was restarted while this cell was running.\n"
+        assert page.text(0) == f"before\n{note}"
+        await page.close()
+        again = await Page(server, path).open()
+        again.run(1)
+        await again.until(lambda: again.state(1) == ("idle", 1))
+        assert again.text(1) == "again\n"
+        await again.close()
+
+    run(test)
+
+
+def test_restarted_by_hand_then_run_all(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=1000, pause=0.05), "print(2)", name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        await server.request("POST", f"/api/kernels/{page.kernel_id}/restart", {})
+        page.run(1)
+        await page.until(lambda: page.state(1) == ("idle", 1))
+        assert page.text(1) == "2\n"
+        assert page.state(0)[0] == "idle"
+        await page.close()
+
+    run(test)
+
+
+def test_shut_down_while_it_runs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=1000, pause=0.05), name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        await server.request("DELETE", f"/api/kernels/{page.kernel_id}")
+        await page.idle()
+        assert page.text().endswith("KeyboardInterrupt: ")
+        status = await server.request("GET", "/api/keeper")
+        assert status["running_cells"] == 0
+        await page.close()
+
+    run(test)
+
+
+def test_two_pages_and_copies_of_one_notebook(server: Server, name: str) -> None:
+    """Copies have the same cell ids; the kernel's session tells them apart."""
+
+    async def test() -> None:
+        path = server.notebook("print(__name__)", name=name)
+        copy = f"copy-{name}"
+        (server.root / copy).write_bytes((server.root / name).read_bytes())
+        one = await Page(server, path).open()
+        other = await Page(server, copy).open()
+        assert one.document.ycells[0]["id"] == other.document.ycells[0]["id"]
+        other.run(0)
+        await other.idle()
+        assert (one.text(), other.text()) == ("", "__main__\n")
+        await one.close()
+        await other.close()
+
+    run(test)
+
+
+def test_thousands_of_small_outputs(server: Server, name: str) -> None:
+    async def test() -> None:
+        code = "from IPython.display import display\nfor i in range(10_000):\n    display(i)"
+        path = server.notebook(code, name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: page.state() == ("idle", 1), 120)
+        shown = [output["data"]["text/plain"] for output in page.outputs()]
+        assert shown == [str(number) for number in range(10_000)]
+        await page.close()
+
+    run(test)
+
+
+def test_late_output_of_a_thread(server: Server, name: str) -> None:
+    async def test() -> None:
+        code = (
+            "import threading, time\n"
+            "def late():\n    time.sleep(1)\n    print('late', flush=True)\n"
+            "threading.Thread(target=late).start()\nprint('first')"
+        )
+        path = server.notebook(code, name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: page.state() == ("idle", 1))
+        await page.until(lambda: page.text() == "first\nlate\n")
+        assert page.state() == ("idle", 1)
+        await page.close()
+
+    run(test)
+
+
+def test_renamed_while_it_runs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=30, pause=0.1), name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        moved = f"moved-{name}"
+        await server.request("PATCH", f"/api/contents/{path}", {"path": moved})
+        await page.idle()
+        await page.until(lambda: server.saved_text(name=moved) == lines(30))
+        assert not (server.root / path).exists()
+        await page.close()
+
+    run(test)
+
+
+def test_edited_on_disk_while_it_runs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=40, pause=0.1), "'second cell'", name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: server.saved_text(name=name) != "")
+        file = server.root / path
+        file.write_text(file.read_text().replace("second cell", "changed by git"))
+        await page.until(lambda: "changed by git" in str(page.document.ycells[1]["source"]))
+        await page.idle()
+        assert page.text() == lines(40)
+        await page.until(lambda: server.saved_text(name=name) == lines(40))
+        assert "changed by git" in file.read_text()
+        await page.close()
+
+    run(test)
+
+
+def test_deleted_while_it_runs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(LINES.format(count=20, pause=0.1), name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        await server.request("DELETE", f"/api/contents/{path}")
+        await page.idle()
+        assert page.text() == lines(20)
+        assert not (server.root / path).exists()
+        assert (await server.request("GET", "/api/keeper"))["active"]
+        await page.close()
 
     run(test)

@@ -102,6 +102,8 @@ class KernelListener:
         elif self._address != self._get_address():
             self._unsubscribe()
             self._subscribe()
+        else:
+            self.questions.repeat()
 
     def close(self) -> None:
         """Stop listening."""

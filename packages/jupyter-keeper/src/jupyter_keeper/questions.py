@@ -33,7 +33,8 @@ class Question:
     session: str
     parent: Mapping[str, Any]
     content: Mapping[str, Any]
-    delivered: bool = False
+    msg_id: str
+    delivered: bool
 
 
 class Questions:
@@ -62,18 +63,27 @@ class Questions:
         message = self._listener.read(frames)
         if message["header"]["msg_type"] != "input_request":
             return
-        question = Question(
-            frames, session, message["parent_header"], message["content"], delivered
+        self._open = Question(
+            frames,
+            session,
+            message["parent_header"],
+            message["content"],
+            message["header"]["msg_id"],
+            delivered,
         )
-        self._open = question
         for connection in list(self._listener.connections):
             if connection.session_id != session or not delivered:
-                self._put(question, connection)
+                self._put(self._open, connection)
 
     def put_to(self, connection: Any) -> None:
         """A browser has come: put the open question to it."""
         if self._open is not None:
             self._put(self._open, connection)
+
+    def repeat(self) -> None:
+        """Put the open question again: a message to a link that was silent is lost."""
+        for connection in list(self._listener.connections):
+            self.put_to(connection)
 
     def settle(self) -> str:
         """Somebody has answered: the others need not. Tells whose question it was."""
@@ -103,7 +113,7 @@ class Questions:
         cell_id = self._cell(question.parent)
         if cell_id:
             content = {**question.content, "open": True, "cell_id": cell_id}
-            content["parent_header"] = _plain(question.parent)
+            content |= {"id": question.msg_id, "parent_header": _plain(question.parent)}
             connection.send_as_kernel(MESSAGE, content, {})
 
     def _cell(self, parent: Mapping[str, Any]) -> str:
