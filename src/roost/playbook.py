@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from roost import ssh
 from roost.errors import RoostError
 from roost.events import Event, History, Kind, Outcome
 from roost.inventory import ansible_environment
@@ -115,7 +114,7 @@ def run(
                 project_dir=str(workspace.root),
                 playbook=str(plan.playbook),
                 cmdline=_arguments(plan, ask=become_password is not None),
-                envvars=_environment(workspace, paths, environ),
+                envvars=_environment(workspace, environ),
                 passwords={r"^BECOME password[^:]*:\s*?$": become_password or ""},
                 settings={"pexpect_timeout": 1},
                 forks=plan.forks,
@@ -151,17 +150,11 @@ def _arguments(plan: RunPlan, *, ask: bool) -> str:
     return " ".join(words)
 
 
-def _environment(workspace: Workspace, paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(workspace: Workspace, environ: Mapping[str, str]) -> dict[str, str]:
     env = ansible_environment(workspace, environ)
     # Ansible's programs lie beside our Python, which is not on the PATH under pipx or uv.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
     env.setdefault("ANSIBLE_SSH_COMMON_ARGS", f"-F '{workspace.ssh_config}'")
-    # Its own folder for sockets, below the home, can be too deep for a socket's name.
-    sockets = ssh.ensure_control_dir(paths)
-    if sockets is None:
-        env["ANSIBLE_SSH_ARGS"] = "-C -o ControlMaster=no -o ControlPath=none"
-    else:
-        env["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
     return env
 
 

@@ -22,6 +22,8 @@ collections_path = .roost/collections:~/.ansible/collections:/usr/share/ansible/
 host_key_checking = True
 interpreter_python = auto_silent
 forks = 20
+# Seconds to wait for a login, and for sudo: a busy box takes more than the default of 10.
+timeout = 30
 
 [inventory]
 # A file that cannot be read stops the run; it is not left out in silence.
@@ -29,6 +31,9 @@ any_unparsed_is_failed = True
 
 [ssh_connection]
 pipelining = True
+# No ControlMaster of Ansible's own: the ssh config has one, so that a run and `ssh NAME` share
+# a connection, and the path of its socket is short enough.
+ssh_args = -C
 """
 
 SITE_YML = """\

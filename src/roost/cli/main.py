@@ -10,6 +10,7 @@ from pathlib import Path
 
 from roost import __version__
 from roost.cli import completion
+from roost.cli import demo as demo_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
@@ -35,6 +36,7 @@ GROUPS = (
     shell_verbs,
     job_verbs,
     sandbox_verbs,
+    demo_verbs,
     completion,
 )
 
