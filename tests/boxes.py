@@ -5,8 +5,8 @@ Fixtures (in every test, no import needed; mark the test with ``@pytest.mark.box
     def test_one(box):                        # a fresh box, gone after the test (about 2 s)
         assert ssh(box, "id -un").stdout == "debian\n"
 
-    @pytest.mark.parametrize("box_os", ["debian:12", "debian:13"])
-    def test_each_release(box): ...           # the same on two releases
+    @pytest.mark.parametrize("box_os", RELEASES)   # from boxes
+    def test_each_release(box): ...           # the same on every release that is tried here
 
     def test_several(sandbox_factory):        # boxes of one workspace, gone after the test
         boxes = sandbox_factory("gate", "gpu1", os="debian:12")
@@ -49,6 +49,11 @@ from roost.workspace import Workspace
 # Holds every workspace of one test run. The xdist workers inherit it from the main process,
 # which removes all at the end.
 RUN_FOLDER = "TEST_BOXES_FOLDER"
+
+# $ROOST_TEST_OS (such as ubuntu:24.04) has all boxes run that; it is read once, since no test
+# sees variables of ours.
+_CHOSEN = os.environ.get("ROOST_TEST_OS") or None
+RELEASES = [_CHOSEN] if _CHOSEN else ["debian:12", "debian:13"]
 
 _numbers = itertools.count()
 _cables: list[Cable] = []
@@ -154,7 +159,7 @@ def private_network(
     network = sum(cable.gateway == gateway for cable in _cables)
     address = f"10.99.{network}.2"
     private = Private(via=gateway.name, address=address)
-    gateway.sandbox.up([name], os=os, private=private)
+    gateway.sandbox.up([name], os=os or _CHOSEN, private=private)
     cable = Cable(gateway, LiveBox(gateway.sandbox, name), network, internet)
     cable.lay()
     _cables.append(cable)
@@ -166,7 +171,7 @@ def start_boxes(*names: str, os: str | None = None) -> Iterator[dict[str, LiveBo
     """Fresh boxes in a workspace of their own, removed at the end of the block."""
     sandbox = _sandbox(f"s{next(_numbers)}-{_worker()}")
     try:
-        sandbox.up(names, os=os)
+        sandbox.up(names, os=os or _CHOSEN)
         yield {name: LiveBox(sandbox, name) for name in names}
     finally:
         sandbox.down()
@@ -198,7 +203,7 @@ def engine() -> Engine:
 @pytest.fixture
 def box_os() -> str | None:
     """What ``box`` runs; parametrize it to choose."""
-    return None
+    return _CHOSEN
 
 
 @pytest.fixture
@@ -233,7 +238,7 @@ def shared_box() -> Callable[..., LiveBox]:
         with locked(sandbox.paths.runtime / f"shared-{name}.lock"):
             if not ready.exists():
                 sandbox.down()
-                sandbox.up([box.name], os=os)
+                sandbox.up([box.name], os=os or _CHOSEN)
                 if prepare:
                     prepare(box)
                 ready.touch()

@@ -96,6 +96,8 @@ def rewrite_sources(listed: str, release: Release, codename: str) -> tuple[str, 
                 uri, release
             ):
                 archives.setdefault((uri, known[1]), []).append(component)
+    if not any(pocket == "" for _, pocket in archives):
+        return ()
     option = f"[signed-by={release.keyring}]"
     return tuple(
         f"deb {option} {uri} {release.codename}{pocket} {' '.join(dict.fromkeys(components))}"
