@@ -197,6 +197,19 @@ def choose_port(memory: Path, key: str, known: list[Status]) -> tuple[int, str]:
     return chosen, f"port {wanted} is taken by {who_holds(wanted, known)}; this is {chosen} now"
 
 
+def forget(box_name: str, config: Path, paths: Paths, environ: Mapping[str, str]) -> None:
+    """No longer keep a local port for a box that is gone; may be called any number of times."""
+    memory = Tunnels(paths, environ).places.state / "ports.json"
+    if not memory.exists():
+        return
+    with files.locked(memory.with_suffix(".lock")):
+        kept = {k: p for k, p in _remembered(memory).items() if k != f"{config} {box_name}"}
+        if kept:
+            files.replace(memory, json.dumps(kept, indent=1).encode())
+        else:
+            memory.unlink()
+
+
 def _remembered(memory: Path) -> dict[str, int]:
     try:
         raw = json.loads(memory.read_text("utf-8"))

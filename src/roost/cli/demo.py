@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,10 +96,37 @@ def _down(ctx: Context, sandbox: Sandbox, *, purge: bool) -> int:
     tunnels = Tunnels(ctx.paths, ctx.environ)
     tunnels.close([s.id for s in tunnels.list() if s.config == config])
     removed = sandbox.down(purge=purge)
+    _forget(ctx, sandbox, purge=purge)
     for name in removed:
         ctx.out.line(name)
     ctx.out.note("the demo is gone" if removed else "there is nothing to remove")
     return ExitCode.OK
+
+
+def _forget(ctx: Context, sandbox: Sandbox, *, purge: bool) -> None:
+    """Remove what stays on this side: logs of the runs, the remembered port, caches."""
+    from roost import lab as labs
+    from roost.playbook import Runs
+    from roost.tunnels import Tunnels
+
+    workspace = sandbox.workspace
+    shutil.rmtree(Runs(workspace, ctx.paths).folder, ignore_errors=True)
+    labs.forget(NAME, workspace.ssh_config, ctx.paths, ctx.environ)
+    if purge:
+        shutil.rmtree(ctx.paths.cache / "inventory", ignore_errors=True)
+    # Locks and logs of the supervisor: others may hold them while there are tunnels.
+    tunnels = Tunnels(ctx.paths, ctx.environ)
+    if not tunnels.list() and not list(tunnels.places.state.glob("*.json")):
+        shutil.rmtree(tunnels.places.state, ignore_errors=True)
+        shutil.rmtree(tunnels.places.runtime, ignore_errors=True)
+    for top in (ctx.paths.state, ctx.paths.cache, ctx.paths.runtime):
+        _remove_empty(top)
+
+
+def _remove_empty(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _show_ssh(ctx: Context) -> None:
