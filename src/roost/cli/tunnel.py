@@ -146,7 +146,7 @@ def _row(status: Status, forward: ForwardStatus) -> tuple[str, ...]:
     if state == "up" and forward.state in {"refused", "silent", "closed"}:
         state = forward.state
     if state == "up" and status.broke:
-        why = f"{duration(now - status.broke)} ago for {duration(status.gone)}: {status.why}"
+        why = f"{duration(now - status.broke)} ago for {duration(status.gone)}: {status.broke_why}"
     broke = f"{status.breaks} times" if status.breaks != 1 else "once"
     label = f"{forward.spec} ({status.label})" if status.label else forward.spec
     since = duration(now - status.since)

@@ -20,6 +20,9 @@ _CANARY_QUESTION = b"\0AUTH\r\n"
 
 # How long a server that speaks only when spoken to may take to refuse.
 _QUIET_SECONDS = 0.4
+_REQUEST = (
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nUser-Agent: roost\r\n\r\n"
+)
 _WEB_PORTS = {80, 3000, 5000, 6006, 7860, 8000, 8080, 8501, 8787, 8888, 9090}
 
 
@@ -75,24 +78,29 @@ async def ask(forward: Forward, language: str, timeout: float) -> Answer:
     with contextlib.closing(writer):
         if forward.kind is ForwardKind.DYNAMIC:
             return await _ask_socks(reader, writer, timeout)
-        try:
-            async with asyncio.timeout(timeout if language else min(timeout, _QUIET_SECONDS)):
-                if language.startswith("http"):
-                    path = language.partition(" ")[2] or "/"
-                    writer.write(
-                        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                        "User-Agent: roost\r\n\r\n".encode()
-                    )
-                first = await reader.read(1)
-        except TimeoutError:
-            if language:
-                return Answer("silent", f"{forward.target} does not answer")
-            return Answer("open")
-        except OSError:
-            first = b""
-        if first:
-            return Answer("answers")
-        return Answer("refused", f"nothing answers at {forward.target} on the box")
+        return await _ask_target(forward.target, language, reader, writer, timeout)
+
+
+async def _ask_target(
+    target: str,
+    language: str,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    timeout: float,
+) -> Answer:
+    try:
+        async with asyncio.timeout(timeout if language else min(timeout, _QUIET_SECONDS)):
+            if language.startswith("http"):
+                path = language.partition(" ")[2] or "/"
+                writer.write(_REQUEST.format(path=path).encode())
+            first = await reader.read(1)
+    except TimeoutError:
+        return Answer("silent", f"{target} does not answer") if language else Answer("open")
+    except OSError:
+        first = b""
+    if first:
+        return Answer("answers")
+    return Answer("refused", f"nothing answers at {target} on the box")
 
 
 async def _ask_socks(
@@ -115,14 +123,3 @@ async def _connect(listen: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     host, _, port = listen.rpartition(":")
     reachable = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "::1"}  # noqa: S104
     return await asyncio.open_connection(reachable.get(host, host.strip("[]")), int(port))
-
-
-async def reachable(host: str, port: int, timeout: float) -> bool:
-    """Whether a TCP connection to ``host`` is accepted within ``timeout`` seconds."""
-    try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

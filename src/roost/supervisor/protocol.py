@@ -95,12 +95,13 @@ class Status:
 
     Attributes:
         id: the wish's.
-        state: ``connecting``, ``up`` or ``down``.
+        state: ``connecting``, ``up``, ``silent`` (connected, but the network is gone) or ``down``.
         since: when that state began, in seconds since 1970.
         opened: when it was asked for.
         breaks: how often it broke since then.
-        why: why it is down, or why it broke last.
+        why: why it is not up.
         broke: when it broke last, 0 for never.
+        broke_why: why it broke then.
         gone: for how many seconds it was gone then.
         tries: how often ssh was started without success since it is down.
         pid: of the ssh that carries it, or 0.
@@ -117,6 +118,7 @@ class Status:
     breaks: int = 0
     why: str = ""
     broke: float = 0.0
+    broke_why: str = ""
     gone: float = 0.0
     tries: int = 0
     pid: int = 0

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from roost import process
@@ -208,27 +207,3 @@ def _by_ps(pids: list[int] | None) -> Iterator[tuple[int, list[str]]]:
         argv = command.split()
         if argv and Path(argv[0]).name == "ssh" and (pids is None or int(pid) in pids):
             yield int(pid), argv
-
-
-@dataclass(frozen=True)
-class Hop:
-    """Where the first connection of a tunnel goes to."""
-
-    host: str
-    port: int
-
-
-def first_hop(config: Path, box: str) -> Hop | None:
-    """The machine that ssh connects to first; None where a command of the user's does that."""
-    name = box
-    for _ in range(8):
-        done = process.run(["ssh", "-F", str(config), "-G", name], check=False, timeout=20)
-        options = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-        jump = options.get("proxyjump", "none")
-        if jump != "none":
-            name = jump.split(",")[0]
-            continue
-        if options.get("proxycommand", "none") != "none" or "hostname" not in options:
-            return None
-        return Hop(options["hostname"], int(options.get("port", "22")))
-    return None

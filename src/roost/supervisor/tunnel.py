@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import re
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from roost.errors import RoostError
 from roost.model import ForwardKind
 from roost.supervisor import probe
+from roost.supervisor.failure import Failure, diagnose
 from roost.supervisor.protocol import ForwardStatus, Places, Status, Wish
-from roost.supervisor.session import Hop, Session, first_hop
+from roost.supervisor.session import Session
+from roost.supervisor.way import Way
 
 # Seconds. How often a tunnel is asked, and how long it may take to answer: less where something
 # has happened (a wake-up, another network) that makes a dead connection likely.
@@ -24,44 +25,12 @@ _STEADY, _PATIENCE, _PATIENCE_AFTER_EVENT = 5.0, 3.0, 1.0
 _FORWARDS_EVERY = 6
 # ssh's own limits (ConnectTimeout for each hop, then the login) end long before this.
 _COME_UP = 60.0
-_SLOWEST_RETRY, _SLOWEST_HOPELESS = 5.0, 60.0
-_CONNECTS = (0.5, 0.5, 0.5, 2.0)
-
-_HOPELESS = re.compile(
-    r"Permission denied|Host key verification failed|HOST IDENTIFICATION HAS CHANGED"
-    r"|[Bb]ad configuration|Bad owner or permissions|host key is known for"
-    r"|Too many authentication failures|not installed|administratively prohibited"
-)
-_PORT_TAKEN = re.compile(
-    r"Address already in use|cannot listen to|remote port forwarding failed|Could not request"
-    r" local forwarding"
-)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a tunnel is not up.
-
-    Attributes:
-        why: for people.
-        hopeless: trying again soon cannot help; something has to be changed.
-        network: the way to the first machine may be gone: ask it before ssh is started.
-    """
-
-    why: str
-    hopeless: bool = False
-    network: bool = True
-
-
-def diagnose(text: str) -> Failure:
-    """What ssh's messages come down to."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for pattern in (_HOPELESS, _PORT_TAKEN):
-        telling = [line for line in lines if pattern.search(line)]
-        if telling:
-            return Failure(telling[0], hopeless=pattern is _HOPELESS, network=False)
-    lines = [line for line in lines if not line.startswith("channel ")] or lines
-    return Failure(lines[0] if lines else "ssh ended without a word")
+_FIRST_RETRY, _SLOWEST_RETRY, _SLOWEST_HOPELESS = 0.25, 10.0, 60.0
+# How often the first machine is asked, at first, whether it can be reached again.
+_ASK_EVERY = 0.3
+# An old connection has so long to answer once the network is back: four round trips within
+# limits. After a long silence TCP's next retransmission is too far away to wait for it.
+_LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 1.5, 10.0
 
 
 class Tunnel:
@@ -100,7 +69,7 @@ class Tunnel:
         self._changed = changed
         self._wake = asyncio.Event()
         self._event = ""
-        self._hop: Hop | None = None
+        self._way = Way(places.config(wish.id), wish.box)
 
     def wake(self, event: str = "") -> None:
         """Look now, not at the next turn; ``event`` says what has happened, if anything has."""
@@ -135,7 +104,8 @@ class Tunnel:
                 self.session = Session.start(self.wish, self.places, self._environment())
             except (OSError, RoostError) as error:
                 return Failure(str(error), hopeless=True, network=False)
-        session, self._hop = self.session, None
+        session = self.session
+        self._way.forget()
         self.status.pid = session.pid
         try:
             failure = await self._come_up(session)
@@ -168,17 +138,19 @@ class Tunnel:
         if self.status.broke and self.status.state == "down":
             self.status.gone = now - self.status.broke
         self.status.tries = 0
-        self._set_state("up", self.status.why if self.status.broke else "")
+        self._set_state("up")
         await self.refresh(2.0)
+        await self._way.remember(_PATIENCE)
 
     def _lost(self, failure: Failure) -> None:
         self.status.breaks += 1
-        self.status.broke = time.time()
+        self.status.broke = time.time() - failure.silent
+        self.status.broke_why = failure.why
         for forward in self.status.forwards:
             forward.state, forward.why = "unknown", ""
         self._set_state("down", failure.why)
 
-    def _set_state(self, state: str, why: str) -> None:
+    def _set_state(self, state: str, why: str = "") -> None:
         if self.status.state != state:
             self.status.since = time.time()
         self.status.state, self.status.why = state, why
@@ -240,50 +212,48 @@ class Tunnel:
         answer = asyncio.create_task(
             probe.alive(str(self.places.canary(self.wish.id)), _COME_UP * 10)
         )
+        known = await self._way.is_known()
         try:
-            for timeout in itertools.cycle(_CONNECTS):
-                if not session.running():
-                    return diagnose(session.complaint())
-                asked = time.monotonic()
-                open_way = await self._way_is_open(timeout)
-                took = time.monotonic() - asked
-                if open_way or (open_way is None and asked - began > _PATIENCE * 3):
-                    await asyncio.wait({answer}, timeout=max(0.5, 4 * took))
+            while session.running():
+                took = await self._way.ask(_ASK_EVERY)
+                quiet = time.monotonic() - began
+                if took is not None or (not known and quiet > _PATIENCE * 3):
+                    grace = max(_LEAST_GRACE if quiet < _LONG_QUIET else 0.0, 4 * (took or 0.0))
+                    await asyncio.wait({answer}, timeout=min(grace, _MOST_GRACE))
                     if not answer.done():
-                        quiet = time.monotonic() - began
-                        return Failure(f"the connection went silent for {quiet:.0f} s")
+                        return Failure("the connection had gone silent", silent=quiet)
                 if answer.done() and answer.result():
+                    self._set_state("up")
                     return None
-                await asyncio.sleep(max(0.0, 0.3 - took))
+                self._set_state("silent", "nothing answers, the first machine on the way neither")
+            return replace(diagnose(session.complaint()), silent=time.monotonic() - began)
         finally:
             answer.cancel()
-        raise AssertionError("unreachable")
+            self._way.stop_asking()
 
     async def _wait_for_return(self, failure: Failure) -> None:
         tries = self.status.tries
         if failure.hopeless:
             await self._pause(min(_SLOWEST_HOPELESS, 2.0**tries))
             return
+        down = time.time() - self.status.since
         if tries > 1:
-            await self._pause(min(_SLOWEST_RETRY, 0.25 * 2.0 ** (tries - 1)))
+            # A try is a login on the gateway. After a long outage it may be later by some
+            # hundredths of it, never by more than ten seconds.
+            slowest = min(1.0 + down / 30, _SLOWEST_RETRY)
+            await self._pause(min(_FIRST_RETRY * 2.0 ** min(tries, 20), slowest))
         if not failure.network:
             return
-        for timeout in itertools.cycle(_CONNECTS):
-            asked = time.monotonic()
-            if await self._way_is_open(timeout) is not False:
-                return
-            took = time.monotonic() - asked
-            await self._pause(max(0.05, _CONNECTS[0] - took))
-
-    async def _way_is_open(self, timeout: float) -> bool | None:
-        """Whether the first machine accepts a connection; None where there is none to ask."""
-        if self._hop is None:
-            self._hop = await asyncio.to_thread(
-                first_hop, self.places.config(self.wish.id), self.wish.box
-            )
-        if self._hop is None:
-            return None
-        return await probe.reachable(self._hop.host, self._hop.port, timeout)
+        if not await self._way.is_known():
+            return
+        try:
+            while await self._way.ask(min(1.0, _ASK_EVERY + down / 600)) is None:
+                down = time.time() - self.status.since
+                if self._wake.is_set():
+                    await self._pause(0)
+                    self._way.stop_asking()
+        finally:
+            self._way.stop_asking()
 
     async def _pause(self, seconds: float) -> str:
         """Wait until something happens, at most ``seconds``, and return what happened."""
