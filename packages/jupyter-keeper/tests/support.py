@@ -68,6 +68,8 @@ class Server:
             f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0",
             f"--ServerApp.root_dir={self.root}",
             f"--SQLiteYStore.db_path={home / 'store.db'}",
+            "--LabApp.news_url=None", "--LabApp.extension_manager=readonly",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             *self._options,
         ]  # fmt: skip
         with self.log.open("ab") as log:

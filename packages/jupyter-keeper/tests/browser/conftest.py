@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import Lab
+from playwright.sync_api import Browser, sync_playwright
+from relay import Relay
+from support import Server
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "these tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_lab(
+    chromium: Browser, server: Server, tmp_path: Path
+) -> Iterator[Callable[..., Lab]]:
+    """Opens a notebook as a new browser would: with no cookies, no storage, no cache."""
+    labs: list[Lab] = []
+
+    def open_it(path: str, port: int = 0, on: Server = server) -> Lab:
+        lab = Lab(chromium, on, path, port or on.port)
+        labs.append(lab)
+        return lab.open()
+
+    yield open_it
+    for lab in labs:
+        lab.close()
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[Relay]:
+    relay = Relay(server.port)
+    yield relay
+    relay.close()

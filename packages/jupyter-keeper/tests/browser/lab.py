@@ -1,0 +1,88 @@
+"""A JupyterLab page in Chromium: what a person does and sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, expect
+from support import TOKEN, Server
+
+expect.set_options(timeout=30_000)
+
+
+class Lab:
+    def __init__(self, chromium: Browser, server: Server, path: str, port: int) -> None:
+        self.context = chromium.new_context(viewport={"width": 1200, "height": 900})
+        self.page = self.context.new_page()
+        self.server = server
+        self._url = f"http://127.0.0.1:{port}/lab/tree/{path}?token={TOKEN}&reset"
+        self.console: list[str] = []
+        self.page.on("console", lambda message: self.console.append(message.text))
+
+    def open(self) -> Lab:
+        self.page.goto(self._url)
+        expect(self.page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()
+        # Either the kernel is idle, or it is busy with what an earlier page has started.
+        status = self.page.locator("#jp-main-statusbar", has_text=re.compile(r"\| (Idle|Busy)"))
+        expect(status).to_be_visible()
+        return self
+
+    def close(self) -> None:
+        self.context.close()
+
+    def cell(self, index: int = 0) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+
+    def run(self, index: int = 0) -> None:
+        self.cell(index).locator(".jp-InputArea-editor").click()
+        self.page.keyboard.press("Control+Enter")
+
+    def menu(self, *names: str) -> None:
+        self.page.locator(".lm-MenuBar-item", has_text=names[0]).click()
+        for name in names[1:]:
+            self.page.locator(".lm-Menu-item", has_text=name).first.click()
+
+    def prompt(self, index: int = 0) -> str:
+        return self.cell(index).locator(".jp-InputPrompt").inner_text().strip()
+
+    def text(self, index: int = 0) -> str:
+        """What a person reads below the cell."""
+        outputs = self.cell(index).locator(".jp-OutputArea-output")
+        return "".join(f"{text.rstrip()}\n" for text in outputs.all_inner_texts() if text.strip())
+
+    def wait(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            failure = "not so"
+            try:
+                if condition():
+                    return
+            except Exception as error:  # the page is being redrawn
+                failure = str(error)
+            if time.monotonic() > deadline:
+                self.shot("failed")
+                cells = self.page.locator(".jp-Notebook .jp-CodeCell").count()
+                shown = [(self.prompt(i), self.text(i)) for i in range(cells)]
+                raise AssertionError(
+                    f"{failure} within {timeout} s: {shown}\n{self.console[-20:]}\n"
+                    f"{self.server.log.read_text()[-3000:]}"
+                )
+            self.page.wait_for_timeout(100)
+
+    def wait_text(self, part: str, index: int = 0, timeout: float = 60) -> None:
+        self.wait(lambda: part in self.text(index), timeout)
+
+    def wait_prompt(self, prompt: str, index: int = 0, timeout: float = 60) -> None:
+        self.wait(lambda: self.prompt(index) == prompt, timeout)
+
+    def shot(self, name: str) -> None:
+        """A picture for a person to look at, where one was asked for."""
+        folder = os.environ.get("KEEPER_SHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / f"{name}.png")

@@ -1,0 +1,323 @@
+"""What people see in JupyterLab, in real Chromium, while links and browsers come and go."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from lab import Lab
+from playwright.sync_api import expect
+from relay import Relay
+from support import Server
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., Lab]
+LINES = "import time\nfor i in range({count}):\n    print('line', i, flush=True)\n    time.sleep({pause})"
+
+
+def lines(count: int) -> str:
+    return "".join(f"line {number}\n" for number in range(count))
+
+
+@pytest.fixture
+def name() -> str:
+    return f"{uuid.uuid4().hex[:8]}.ipynb"
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_page_stays_open_through_a_bad_link(
+    server: Server, relay: Relay, open_lab: Open, name: str, how: str
+) -> None:
+    path = server.notebook(LINES.format(count=60, pause=0.2), name=name)
+    lab = open_lab(path, relay.port)
+    lab.run()
+    lab.wait_text("line 5\n")
+    getattr(relay, how)()
+    lab.page.wait_for_timeout(5_000)
+    seen = lab.text().count("\n")
+    if how == "stall":
+        relay.cut()  # the tunnel notices, and is made again
+    relay.mend()
+    lab.wait_text("line 59\n", timeout=90)
+    assert seen < 40
+    assert lab.text() == lines(60)
+    lab.wait_prompt("[1]:")
+    lab.wait(lambda: server.saved_text(name=name) == lines(60))
+    lab.shot(f"bad-link-{how}")
+
+
+def test_browser_closed_and_a_new_one(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(LINES.format(count=60, pause=0.15), name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_text("line 5\n")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[*]:")
+    second.wait_text("line 20\n")
+    seen = second.text().count("\n")
+    second.wait(lambda: second.text().count("\n") > seen)
+    second.shot("newcomer-streaming")
+    assert second.prompt() == "[*]:"
+    second.close()
+    third = open_lab(path)
+    third.wait_prompt("[1]:")
+    assert third.text() == lines(60)
+    third.wait(lambda: server.saved_text(name=name) == lines(60))
+
+
+def test_run_all_with_the_browser_closed_and_an_error(
+    server: Server, open_lab: Open, name: str
+) -> None:
+    sources = ("import time; time.sleep(4); print('one')", "print('two'); 1 / 0", "print('three')")
+    path = server.notebook(*sources, name=name)
+    first = open_lab(path)
+    first.menu("Run", "Run All Cells")
+    first.wait_prompt("[*]:", 2)
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[2]:", 1)
+    second.wait_prompt("[ ]:", 2)
+    second.shot("run-all-error")
+    assert second.text(0) == "one\n"
+    assert "two" in second.text(1)
+    assert "ZeroDivisionError" in second.text(1)
+    assert second.text(2) == ""
+
+
+RICH = """
+import sys
+from IPython.display import HTML, display
+from tqdm import tqdm
+import matplotlib.pyplot as plt
+import time
+for number in tqdm(range(20), desc="bar"):
+    time.sleep(0.15)
+print("\\033[31mred\\033[0m plain", flush=True)
+print("to stderr", file=sys.stderr, flush=True)
+display(HTML("<b id=bold>bold</b>"))
+handle = display("before", display_id=True)
+plt.plot([1, 2, 3])
+plt.show()
+handle.update("after")
+"""
+
+
+def test_progress_plots_html_and_colours(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook("%matplotlib inline\n" + RICH, name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_text("bar:")
+    first.close()
+    for visit in range(2):
+        lab = open_lab(path)
+        lab.wait_prompt("[1]:")
+        cell = lab.cell()
+        expect(cell.locator("img")).to_be_visible()
+        expect(cell.locator("#bold")).to_have_text("bold")
+        expect(cell.locator(".ansi-red-fg")).to_have_text("red")
+        stderr = "[data-mime-type='application/vnd.jupyter.stderr']"
+        expect(cell.locator(stderr, has_text="to stderr")).to_be_visible()
+        text = lab.text()
+        assert "bar: 100%|██████████| 20/20" in text
+        assert text.count("bar:") == 1
+        assert "'after'" in text
+        assert "'before'" not in text
+        lab.shot(f"rich-{visit}")
+        lab.close()
+
+
+def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name: str) -> None:
+    """Each kind of change as it comes, not as a page that is opened later reads it."""
+    path = server.notebook(RICH.replace("plt.plot", "# "), "handle.update('again')", name=name)
+    lab = open_lab(path)
+    lab.run()
+    lab.wait_prompt("[1]:")
+    assert lab.text().count("bar:") == 1
+    assert "'after'" in lab.text()
+    lab.run(1)
+    lab.wait_text("'again'")
+    live = lab.text()
+    lab.shot("updates-live")
+    other = open_lab(path)
+    assert other.text() == live
+
+
+@pytest.mark.parametrize("when", ["connected", "away", "stalled"])
+def test_input(server: Server, relay: Relay, open_lab: Open, name: str, when: str) -> None:
+    code = f"import time; time.sleep({0 if when == 'connected' else 4})\n"
+    path = server.notebook(code + "print('hello', input('your name?'))", name=name)
+    lab = open_lab(path, relay.port)
+    lab.run()
+    lab.wait_prompt("[*]:")
+    if when == "away":
+        lab.close()
+        lab = open_lab(path)
+    elif when == "stalled":
+        relay.stall()
+        lab.page.wait_for_timeout(6_000)
+        relay.cut()
+        relay.mend()
+    box = lab.cell().locator("input.jp-Stdin-input")
+    expect(box).to_have_count(1, timeout=60_000)
+    lab.shot(f"input-{when}")
+    box.fill("ann")
+    box.press("Enter")
+    lab.wait_prompt("[1]:")
+    assert lab.text().replace("  ", " ") == "your name? ann\nhello ann\n"
+    expect(box).to_have_count(0)
+
+
+def test_input_answered_elsewhere(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook("print('hello', input('your name?'))", name=name)
+    one, other = open_lab(path), open_lab(path)
+    one.run()
+    expect(one.cell().locator("input.jp-Stdin-input")).to_have_count(1)
+    box = other.cell().locator("input.jp-Stdin-input")
+    expect(box).to_have_count(1)
+    box.fill("bob")
+    box.press("Enter")
+    for lab in (one, other):
+        lab.wait_text("hello bob")
+        expect(lab.cell().locator("input.jp-Stdin-input")).to_have_count(0)
+
+
+WIDGETS = """
+import time
+import ipywidgets as widgets
+from IPython.display import display
+bar = widgets.IntProgress(max=30, description="bar")
+out = widgets.Output()
+display(bar, out)
+for number in range(30):
+    bar.value = number + 1
+    with out:
+        print("captured", number)
+    time.sleep(0.2)
+"""
+
+
+def test_widgets(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(WIDGETS, name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_text("captured 2\n")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[1]:")
+    second.wait(lambda: second.cell().locator(".widget-hprogress .progress-bar").count() == 1)
+    second.wait_text("captured 29\n")
+    second.shot("widgets")
+    bar = second.cell().locator(".progress-bar")
+    second.wait(lambda: "100%" in (bar.get_attribute("style") or ""))
+    assert second.text().count("captured") == 30
+
+
+def test_interrupt_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(LINES.format(count=500, pause=0.1), name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_text("line 3\n")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[*]:")
+    second.page.locator("[data-command='notebook:interrupt-kernel'], "
+                        "jp-button[title^='Interrupt'], button[title^='Interrupt']").first.click()  # fmt: skip
+    second.wait_prompt("[1]:")
+    assert "KeyboardInterrupt" in second.text()
+    second.shot("interrupted")
+
+
+def test_output_cleared_in_the_middle(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(LINES.format(count=40, pause=0.1), name=name)
+    lab = open_lab(path)
+    lab.run()
+    lab.wait_text("line 5\n")
+    lab.menu("Edit", "Clear Cell Output")
+    lab.wait(lambda: "line 5\n" not in lab.text())
+    lab.wait_prompt("[1]:")
+    assert lines(40).endswith(lab.text())
+    assert "line 39\n" in lab.text()
+    lab.wait(lambda: lines(40).endswith(server.saved_text(name=name)))
+
+
+def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(LINES.format(count=20, pause=0.1), "print('second')", name=name)
+    one, other = open_lab(path), open_lab(path)
+    one.run(0)
+    other.wait_prompt("[*]:")
+    other.wait_text("line 5\n")
+    other.run(1)
+    for lab in (one, other):
+        lab.wait_prompt("[2]:", 1)
+        assert lab.text(0) == lines(20)
+        assert lab.text(1) == "second\n"
+
+
+def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(LINES.format(count=500, pause=0.1), "print('ok')", name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_text("line 3\n")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[*]:")
+    second.menu("Kernel", "Restart Kernel")
+    second.page.locator(".jp-Dialog button", has_text="Restart").click()
+    second.wait(lambda: second.prompt() != "[*]:")
+    second.run(1)
+    second.wait_prompt("[1]:", 1)
+    assert second.text(1) == "ok\n"
+
+
+def test_a_flood_of_output_is_bounded(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook("for i in range(2_000_000):\n    print(i, 'x' * 92)", name=name)
+    first = open_lab(path)
+    first.run()
+    first.wait_prompt("[*]:")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[1]:", timeout=120)
+    text = server.saved_text(name=name)
+    second.wait(lambda: server.saved_text(name=name).endswith(f"1999999 {'x' * 92}\n"))
+    text = server.saved_text(name=name)
+    assert "[jupyter-keeper left out" in text
+    assert len(text) < 1_100_000
+
+
+def test_thousands_of_small_outputs(server: Server, open_lab: Open, name: str) -> None:
+    code = "from IPython.display import display\nfor i in range(10_000):\n    display(i)"
+    path = server.notebook(code, name=name)
+    lab = open_lab(path)
+    lab.run()
+    lab.wait_prompt("[1]:", timeout=120)
+    lab.wait(lambda: len(server.saved(name)[0]) == 10_000)
+    lab.wait(lambda: lab.text().startswith("0\n1\n2\n"))
+
+
+def test_a_quiet_time_then_output(open_lab: Open, new_server: Callable[..., Server]) -> None:
+    """All clocks of the server brought forward: what takes half an hour takes seconds."""
+    server = new_server(
+        "--MappingKernelManager.cull_idle_timeout=1", "--MappingKernelManager.cull_interval=1",
+        "--ServerApp.websocket_ping_interval=1000", "--YDocExtension.file_poll_interval=0.2",
+        "--YDocExtension.document_cleanup_delay=1",
+    )  # fmt: skip
+    path = server.notebook("import time; print('first'); time.sleep(12); print('late')")
+    lab = open_lab(path, on=server)
+    lab.run()
+    lab.wait_text("first")
+    lab.close()
+    lab = open_lab(path, on=server)
+    lab.wait_prompt("[*]:")
+    lab.close()
+    lab.server.saved_text()
+    import time
+
+    deadline = time.monotonic() + 40
+    while "late" not in server.saved_text():
+        assert time.monotonic() < deadline, server.log.read_text()[-3000:]
+        time.sleep(0.2)
+    lab = open_lab(path, on=server)
+    assert lab.text() == "first\nlate\n"
