@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from roost import content, files, ports, ssh
+from roost import content, ports, ssh
 from roost.errors import ProcessError, RoostError
+from roost.forwards import local_port
 from roost.model import Box, Fleet, Forward, ForwardKind
 from roost.notebook import NotebookError, NotebookServer
 from roost.paths import Paths
 from roost.supervisor.protocol import Status
-from roost.tunnels import Tunnels, local_port, who_holds
+from roost.tunnels import Purpose, Tunnels
 
 FIRST_PORT = 8888
 _START_SECONDS = 60
@@ -107,19 +107,17 @@ def connect(
     server = find(box, config, fleet=fleet)
     tunnels = Tunnels(paths, environ)
     known = tunnels.list()
-    key = f"{config} {box.name}"
-    chosen, note = port, ""
-    if chosen is None:
-        open_already = _open_port(known, box, config, server)
-        chosen = open_already or 0
-    if not chosen:
-        chosen, note = choose_port(tunnels.places.state / "ports.json", key, known)
-    forward = Forward(ForwardKind.LOCAL, f"{ports.LOOPBACK}:{chosen}", server.socket)
-    tunnels.open(
-        box, config, [forward], fleet=fleet, label="lab", speaks={str(forward): "http /api"}
-    )
-    _wait_for_answer(NotebookServer(f"http://{ports.LOOPBACK}:{chosen}", server.token), box)
-    return Lab(f"http://{ports.LOOPBACK}:{chosen}/lab", server.token, chosen, server.user, note)
+    note = ""
+    if port is None:
+        port = _open_port(known, box, config, server)
+    if not port:
+        port, note = tunnels.same_port_as_ever(_key(config, box.name), FIRST_PORT, known)
+    forward = Forward(ForwardKind.LOCAL, f"{ports.LOOPBACK}:{port}", server.socket)
+    purpose = Purpose("lab", {str(forward): "http /api"})
+    tunnels.open(box, config, [forward], fleet=fleet, purpose=purpose)
+    address = f"http://{ports.LOOPBACK}:{port}"
+    _wait_for_answer(NotebookServer(address, server.token), box)
+    return Lab(f"{address}/lab", server.token, port, server.user, note)
 
 
 def find(box: Box, config: Path, *, fleet: Fleet | None = None) -> Server:
@@ -167,55 +165,13 @@ def _open_port(known: list[Status], box: Box, config: Path, server: Server) -> i
     return 0
 
 
-def choose_port(memory: Path, key: str, known: list[Status]) -> tuple[int, str]:
-    """The local port for ``key``: the same as ever, else one that nobody uses or remembers.
-
-    Args:
-        memory: the file with the ports of earlier calls.
-        key: what the port is for.
-        known: the tunnels that are open, to name the one that holds a port.
-
-    Returns:
-        The port, and what the user should know about it, if anything.
-    """
-    try:
-        with files.locked(memory.with_suffix(".lock")):
-            remembered = _remembered(memory)
-            wanted = remembered.get(key, FIRST_PORT)
-            others = {p for k, p in remembered.items() if k != key}
-            if key not in remembered:
-                wanted = ports.next_free(wanted, avoid=others)
-            chosen = ports.next_free(wanted, avoid=others)
-            if remembered.get(key) != chosen:
-                text = json.dumps({**remembered, key: chosen}, indent=1)
-                files.replace(memory, text.encode())
-    except OSError:
-        # A full or read-only disk: the port is not remembered, and that is all.
-        chosen = wanted = ports.next_free(FIRST_PORT)
-    if chosen == wanted:
-        return chosen, ""
-    return chosen, f"port {wanted} is taken by {who_holds(wanted, known)}; this is {chosen} now"
-
-
 def forget(box_name: str, config: Path, paths: Paths, environ: Mapping[str, str]) -> None:
     """No longer keep a local port for a box that is gone; may be called any number of times."""
-    memory = Tunnels(paths, environ).places.state / "ports.json"
-    if not memory.exists():
-        return
-    with files.locked(memory.with_suffix(".lock")):
-        kept = {k: p for k, p in _remembered(memory).items() if k != f"{config} {box_name}"}
-        if kept:
-            files.replace(memory, json.dumps(kept, indent=1).encode())
-        else:
-            memory.unlink()
+    Tunnels(paths, environ).port_memory.forget(_key(config, box_name))
 
 
-def _remembered(memory: Path) -> dict[str, int]:
-    try:
-        raw = json.loads(memory.read_text("utf-8"))
-        return {str(k): int(v) for k, v in raw.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+def _key(config: Path, box_name: str) -> str:
+    return f"lab {config} {box_name}"
 
 
 def _wait_for_answer(server: NotebookServer, box: Box) -> None:

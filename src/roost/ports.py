@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost import process
+from roost import files, process
 from roost.errors import RoostError
 
 LOOPBACK = "127.0.0.1"
@@ -71,6 +72,64 @@ def holder(port: int) -> Holder | None:
     if "p" not in fields:
         return None
     return Holder(fields.get("L", ""), int(fields["p"]), fields.get("c", ""))
+
+
+class PortMemory:
+    """The local ports that were used before, one for each purpose.
+
+    Args:
+        path: the file; its folder may be missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def choose(self, key: str, first: int) -> tuple[int, int]:
+        """The port for ``key``: the same as ever, else one that nobody uses or remembers.
+
+        Returns:
+            The port, and the one that it would be if nobody else held that.
+        """
+        try:
+            with files.locked(self._lock):
+                remembered = self._read()
+                others = {p for k, p in remembered.items() if k != key}
+                wanted = remembered.get(key, first)
+                while wanted in others:
+                    wanted += 1
+                chosen = next_free(wanted, avoid=others)
+                if remembered.get(key) != chosen:
+                    files.replace(self.path, json.dumps({**remembered, key: chosen}).encode())
+        except OSError:
+            # A full or read-only disk: the port is not remembered, and that is all.
+            return next_free(first), first
+        return chosen, wanted
+
+    def forget(self, *keys: str) -> None:
+        """Keep no port for ``keys``; may be called any number of times.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if not self.path.exists():
+            return
+        with files.locked(self._lock):
+            kept = {k: p for k, p in self._read().items() if k not in keys}
+            if kept:
+                files.replace(self.path, json.dumps(kept).encode())
+            else:
+                self.path.unlink(missing_ok=True)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_suffix(".lock")
+
+    def _read(self) -> dict[str, int]:
+        try:
+            raw = json.loads(self.path.read_text("utf-8"))
+            return {str(k): int(v) for k, v in raw.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
 
 
 def user_of_connection(port: int, peer_port: int) -> int | None:

@@ -10,16 +10,16 @@ import dataclasses
 import json
 import os
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from roost import ports, process
 from roost.errors import RoostError, UsageError
+from roost.forwards import NOTHING_SPECIAL, Allow, check_free, checked, who_holds
 from roost.model import Box, Fleet, Forward, ForwardKind
 from roost.paths import Paths
 from roost.ssh_failure import explain_failure
@@ -37,24 +37,27 @@ from roost.supervisor.protocol import (
 _START_SECONDS = 15.0
 _ANSWER_SECONDS = 40.0
 _OPEN_SECONDS = 90.0
+_RETURN_SECONDS = 15.0
 _FIRST_UNPRIVILEGED = 1024
 _LOOPBACK_NAMES = {"", "localhost", "127.0.0.1"}
 
 
 @dataclass(frozen=True)
-class Allow:
-    """What a forward may do only if the user says so.
+class Purpose:
+    """What a tunnel is for.
 
     Attributes:
-        public: listen where other machines reach it.
-        privileged: listen on a port below 1024.
+        label: for people: ``lab``, ``proxy`` or nothing.
+        speaks: for a forward's text what is spoken through it: ``http PATH`` or ``ssh``.
+        pac: for a proxy, the local port and the text of the script that browsers ask.
     """
 
-    public: bool = False
-    privileged: bool = False
+    label: str = ""
+    speaks: Mapping[str, str] = field(default_factory=dict)
+    pac: tuple[int, str] | None = None
 
 
-NOTHING_SPECIAL = Allow()
+JUST_FORWARDS = Purpose()
 
 
 class Tunnels:
@@ -76,8 +79,7 @@ class Tunnels:
         forwards: Sequence[Forward],
         *,
         fleet: Fleet | None = None,
-        label: str = "",
-        speaks: Mapping[str, str] | None = None,
+        purpose: Purpose = JUST_FORWARDS,
         allow: Allow = NOTHING_SPECIAL,
     ) -> list[Status]:
         """Open forwards to a box and return when they answer; asking again changes nothing.
@@ -90,8 +92,7 @@ class Tunnels:
             config: the ssh config that knows the box.
             forwards: local, remote and dynamic ones. A local port 0 is replaced by a free one.
             fleet: where the gateways are found that an error may be about.
-            label: what the tunnel is for, for people.
-            speaks: for a forward's text what is spoken through it: ``http PATH`` or ``ssh``.
+            purpose: what they are for. For forwards that are open already it may change.
             allow: what is refused otherwise.
 
         Returns:
@@ -114,34 +115,69 @@ class Tunnels:
         there = {f.spec for s in mine for f in s.forwards}
         fresh = [f for f in wanted if str(f) not in there]
         for forward in fresh:
-            _check_free(forward, box, known)
-        opened = [s for s in mine if {f.spec for f in s.forwards} & set(map(str, wanted))]
+            check_free(forward, box, known)
+        wishes = [
+            _wish(box, config, [f.spec for f in s.forwards], purpose)
+            for s in mine
+            if {f.spec for f in s.forwards} & set(map(str, wanted))
+        ]
+        opened = [self._open_one(wish, box, fleet, fresh=False) for wish in wishes]
         for remote in (False, True):
             part = [str(f) for f in fresh if (f.kind is ForwardKind.REMOTE) is remote]
             if part:
-                wish = Wish(box.name, str(config), tuple(part), label, dict(speaks or {}))
-                opened.append(self._open_one(wish, box, fleet))
+                opened.append(self._open_one(_wish(box, config, part, purpose), box, fleet))
         return opened
 
-    def _open_one(self, wish: Wish, box: Box, fleet: Fleet | None) -> Status:
+    def _open_one(self, wish: Wish, box: Box, fleet: Fleet | None, *, fresh: bool = True) -> Status:
+        """Ask for the tunnel, and wait until it is up.
+
+        Where that fails, a fresh one is closed again: a command that fails, or is stopped,
+        leaves nothing behind that tries on in secret. One that was there before tries on.
+        """
+        tries = 0 if fresh else self._find(wish.id, box)[0].tries
         self._ask({"do": "open", "wish": dataclasses.asdict(wish)})
         try:
-            deadline = time.monotonic() + _OPEN_SECONDS
-            while time.monotonic() < deadline:
-                raw = next(t for t in self._ask({"do": "list"})["tunnels"] if t["id"] == wish.id)
-                status = Status.from_json(raw)
+            deadline = time.monotonic() + (_OPEN_SECONDS if fresh else _RETURN_SECONDS)
+            while True:
+                status, said = self._find(wish.id, box)
                 if status.state == "up":
                     return status
-                if status.state == "down":
-                    raise _explain(wish, box, status.why, str(raw.get("said", "")), fleet)
+                late = time.monotonic() > deadline
+                if late or (status.state == "down" and status.tries > tries):
+                    raise _explain(wish, box, status.why, said, fleet)
                 time.sleep(0.03)
-            raise RoostError(f"the tunnel to {box.name} does not come up")
-        except StopIteration:
-            raise RoostError(f"the tunnel to {box.name} was closed meanwhile") from None
         except BaseException:
-            # A command that fails, or is stopped, leaves nothing behind that tries on in secret.
-            self.close([wish.id])
+            if fresh:
+                self.close([wish.id])
             raise
+
+    def _find(self, wish_id: str, box: Box) -> tuple[Status, str]:
+        """The tunnel of this id, and what its ssh said."""
+        for raw in self._ask({"do": "list"})["tunnels"]:
+            if raw["id"] == wish_id:
+                return Status.from_json(raw), str(raw.get("said", ""))
+        raise RoostError(f"the tunnel to {box.name} was closed meanwhile")
+
+    @property
+    def port_memory(self) -> ports.PortMemory:
+        """The local ports of earlier calls."""
+        return ports.PortMemory(self.places.state / "ports.json")
+
+    def same_port_as_ever(self, key: str, first: int, known: Sequence[Status]) -> tuple[int, str]:
+        """A free local port for what ``key`` names: that of the last time, if it can be had.
+
+        Args:
+            key: what the port is for.
+            first: where to begin the first time.
+            known: the tunnels that are open, one of which may hold the port.
+
+        Returns:
+            The port, and what the user should know about it, if anything.
+        """
+        port, wanted = self.port_memory.choose(key, first)
+        if port == wanted:
+            return port, ""
+        return port, f"port {wanted} is taken by {who_holds(wanted, known)}; this is {port} now"
 
     def close(self, ids: Iterable[str]) -> None:
         """Close the tunnels with these ids; nothing of them is left when this returns.
@@ -198,6 +234,11 @@ class Tunnels:
         )
 
 
+def _wish(box: Box, config: Path, specs: Sequence[str], purpose: Purpose) -> Wish:
+    speaks = {spec: words for spec, words in purpose.speaks.items() if spec in specs}
+    return Wish(box.name, str(config), tuple(specs), purpose.label, speaks, purpose.pac)
+
+
 def _tail(log: Path) -> str:
     try:
         lines = log.read_text("utf-8", "replace").strip().splitlines()
@@ -217,103 +258,6 @@ def _explain(wish: Wish, box: Box, why: str, said: str, fleet: Fleet | None) -> 
     if "in use" in why or "cannot listen" in why:
         return RoostError(f"a local port was taken in the meantime: {why}", fix="try it again")
     return explain_failure(box, said or why, fleet)
-
-
-def local_port(status: Status) -> int:
-    """The port on this side of the tunnel's first local or dynamic forward; 0 for none."""
-    for found in status.forwards:
-        forward = Forward.parse(found.spec)
-        if forward.kind is not ForwardKind.REMOTE and not forward.listen.startswith("/"):
-            return int(forward.listen.rpartition(":")[2])
-    return 0
-
-
-def checked(forward: Forward, allow: Allow = NOTHING_SPECIAL) -> Forward:
-    """``forward`` with its listening address written out.
-
-    Raises:
-        UsageError: it listens where other machines reach it, or below port 1024, and that is
-            not allowed.
-    """
-    if forward.listen.startswith("/"):
-        return forward
-    host, _, port = forward.listen.rpartition(":")
-    side = "on the box" if forward.kind is ForwardKind.REMOTE else "on this side"
-    loopback = host in _LOOPBACK_NAMES or host.startswith("127.") or host == "[::1]"
-    if not loopback and not allow.public:
-        raise UsageError(
-            f"the forward {forward} listens at {host}, {side}",
-            why="every machine that reaches it there could use it",
-            fix="leave the address out for loopback alone, or say --public",
-        )
-    if 0 < int(port) < _FIRST_UNPRIVILEGED and not allow.privileged:
-        raise UsageError(
-            f"the forward {forward} listens at port {port}, {side}",
-            why="ports below 1024 are the system's own",
-            fix=f"take another one, such as {int(port) + 8000}, or say --privileged",
-        )
-    if forward.kind is ForwardKind.REMOTE:
-        return forward
-    number = int(port) or ports.next_free(20_000)
-    # One address: for "localhost" ssh is content with ::1 alone where a stranger has 127.0.0.1.
-    address = host if loopback and host not in _LOOPBACK_NAMES else ""
-    chosen = address or (ports.LOOPBACK if loopback else host)
-    return dataclasses.replace(forward, listen=f"{chosen}:{number}")
-
-
-def named(spec: str) -> Forward:
-    """The forward that ``spec`` was opened as.
-
-    Raises:
-        UsageError: the text is no forward.
-    """
-    return checked(Forward.parse(spec), Allow(public=True, privileged=True))
-
-
-def _check_free(forward: Forward, box: Box, known: Sequence[Status]) -> None:
-    if forward.kind is ForwardKind.REMOTE:
-        return
-    if forward.listen.startswith("/"):
-        _check_socket(Path(forward.listen))
-        return
-    host, _, port = forward.listen.rpartition(":")
-    number = int(port)
-    if ports.is_free(number, host.strip("[]")) if host != "*" else ports.is_free(number, ""):
-        return
-    free = ports.next_free(number + 1)
-    rest = f":{forward.target}" if forward.target else ""
-    prefix = "D:" if forward.kind is ForwardKind.DYNAMIC else ""
-    raise UsageError(
-        f"port {number} on this side is taken",
-        why=f"by {who_holds(number, known)}",
-        fix=f"roost tunnel open {box.name} {prefix}{free}{rest}",
-    )
-
-
-def who_holds(port: int, known: Sequence[Status]) -> str:
-    """Who listens on the local ``port``: one of our tunnels, or a program."""
-    for status in known:
-        for found in status.forwards:
-            forward = Forward.parse(found.spec)
-            if forward.kind is not ForwardKind.REMOTE and forward.listen.endswith(f":{port}"):
-                return f"the tunnel to {status.box} ({found.spec})"
-    return str(ports.holder(port) or "a program that this user may not see")
-
-
-def _check_socket(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist", fix=f"mkdir -p {path.parent}")
-    if not os.path.lexists(path):
-        return
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        # ssh would remove it without a word.
-        raise UsageError(f"{path} exists, and is not a socket", fix="name another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return
-    raise UsageError(f"somebody listens on {path} already", fix="name another path")
 
 
 def _exchange(there: Places, message: bytes) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from roost.cli import demo as demo_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
+from roost.cli import proxy as proxy_verbs
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
@@ -33,6 +34,7 @@ GROUPS = (
     ssh_config_verbs,
     lab_verbs,
     tunnel_verbs,
+    proxy_verbs,
     shell_verbs,
     job_verbs,
     sandbox_verbs,

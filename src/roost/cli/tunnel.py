@@ -75,6 +75,7 @@ def _register_open(
 def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
     """Open forwards, and say where they are."""
     from roost import ssh, tunnels
+    from roost.forwards import Allow
     from roost.model import Forward
 
     fleet = ctx.fleet()
@@ -86,7 +87,7 @@ def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
         config,
         forwards,
         fleet=fleet,
-        allow=tunnels.Allow(public=args.public, privileged=args.privileged),
+        allow=Allow(public=args.public, privileged=args.privileged),
     )
     for status in opened:
         for forward in status.forwards:
@@ -100,6 +101,7 @@ def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
 def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
     """Close what is named."""
     from roost import tunnels
+    from roost.forwards import named
 
     if bool(args.box) == args.all:
         raise UsageError("name a box, or say --all", fix="roost tunnel list")
@@ -107,7 +109,7 @@ def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
     known = client.list()
     wanted = [s for s in known if args.all or s.box == args.box]
     if args.specs:
-        specs = {str(tunnels.named(spec)) for spec in args.specs}
+        specs = {str(named(spec)) for spec in args.specs}
         wanted = [s for s in wanted if specs & {f.spec for f in s.forwards}]
     if not wanted:
         ctx.out.note("nothing of that is open")

@@ -192,28 +192,37 @@ class Supervisor:
                 self._environment[name] = str(request["environ"][name])
         match request["do"]:
             case "open":
-                return self._open(Wish.from_json(request["wish"]))
+                return await self._open(Wish.from_json(request["wish"]))
             case "close":
                 return await self._close([str(i) for i in request["ids"]])
             case "list":
                 if request.get("ask"):
+                    await self._settle(float(request["ask"]))
                     up = [t for t in self.tunnels.values() if t.status.state == "up"]
                     await asyncio.gather(*(t.refresh(float(request["ask"])) for t in up))
                 return {"tunnels": [self._report(t) for t in self.tunnels.values()]}
             case other:
                 raise ValueError(other)
 
+    async def _settle(self, seconds: float) -> None:
+        """Give tunnels that are just being brought up the time to say how that went."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(t.status.state == "connecting" for t in self.tunnels.values()):
+                    await asyncio.sleep(0.05)
+
     def _report(self, tunnel: Tunnel) -> dict[str, Any]:
         said = tunnel.session.complaint() if tunnel.session else tunnel.said
         return {**dataclasses.asdict(tunnel.status), "said": said}
 
-    def _open(self, wish: Wish) -> dict[str, Any]:
+    async def _open(self, wish: Wish) -> dict[str, Any]:
         tunnel = self.tunnels.get(wish.id)
         if tunnel is None:
             tunnel = self._make(wish)
             self._run(tunnel)
-        else:
-            tunnel.wake("somebody asked for it")
+        elif wish.purpose != tunnel.wish.purpose and wish.label:
+            await tunnel.adjust(wish)
+        tunnel.wake("somebody asked for it")
         return {"id": wish.id, "unrecorded": self._record()}
 
     async def _close(self, ids: list[str]) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class Wish:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
+    def purpose(self) -> tuple[object, ...]:
+        """What may change while the forwards stay."""
+        return (self.label, dict(self.speaks), self.pac)
+
+    @property
     def parsed(self) -> tuple[Forward, ...]:
         """The forwards as values."""
         return tuple(Forward.parse(spec) for spec in self.forwards)
@@ -105,6 +110,7 @@ class Status:
         gone: for how many seconds it was gone then.
         tries: how often ssh was started without success since it is down.
         pid: of the ssh that carries it, or 0.
+        pac_port: where the proxy script is served, or 0.
     """
 
     id: str

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from roost.errors import RoostError
 from roost.model import ForwardKind
-from roost.supervisor import probe
+from roost.supervisor import pac, probe
 from roost.supervisor.failure import Failure, diagnose
 from roost.supervisor.protocol import ForwardStatus, Places, Status, Wish
 from roost.supervisor.session import Session
@@ -61,10 +61,10 @@ class Tunnel:
             forwards=[ForwardStatus(spec) for spec in wish.forwards],
             since=now,
             opened=now,
-            pac_port=wish.pac[0] if wish.pac else 0,
         )
         self.session: Session | None = None
         self.said = ""
+        self._pac: asyncio.Server | None = None
         self._environment = environment
         self._changed = changed
         self._wake = asyncio.Event()
@@ -76,9 +76,27 @@ class Tunnel:
         self._event = event or self._event
         self._wake.set()
 
+    async def adjust(self, wish: Wish) -> None:
+        """Take another purpose for the same forwards."""
+        self.wish = wish
+        self.status.label = wish.label
+        await self._serve_pac()
+
+    async def _serve_pac(self) -> None:
+        if self._pac is not None:
+            self._pac.close()
+        self._pac, self.status.pac_port = None, 0
+        if self.wish.pac is not None:
+            # Taken by a stranger: tried again with the next ssh, and `list` does not show it.
+            with contextlib.suppress(OSError):
+                self._pac = await pac.serve(*self.wish.pac)
+                self.status.pac_port = self.wish.pac[0]
+
     async def run(self) -> None:
         """Bring the tunnel up and keep it up until the task is cancelled."""
         while True:
+            if self._pac is None:
+                await self._serve_pac()
             failure = await self._life()
             self.status.pid = 0
             self.status.tries += 1
@@ -86,6 +104,8 @@ class Tunnel:
 
     async def end(self) -> None:
         """End its ssh and remove its files; the task has been cancelled before."""
+        if self._pac is not None:
+            self._pac.close()
         if self.session is not None:
             await self.session.end()
         place = self.places
