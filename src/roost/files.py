@@ -45,13 +45,16 @@ def staged(target: Path, data: bytes, *, mode: int = 0o600) -> Iterator[Path]:
     """
     handle, name = tempfile.mkstemp(prefix=temporary_prefix(target), dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+        try:
+            os.fchmod(handle, mode)
             if target.exists():
-                _resemble(file.fileno(), target)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+                _resemble(handle, target)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
