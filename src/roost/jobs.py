@@ -21,6 +21,7 @@ from roost.job_stream import At, Remote, Result, ask, bundle, talk
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 OVER = frozenset({"done", "failed", "stopped", "lost"})
+FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0
 
 
@@ -253,7 +254,7 @@ def follow(
     Raises:
         RoostError: the box cannot be reached at first, or refuses.
     """
-    offset, contact, pause = 0, False, 1.0
+    offset, contact, pause = 0, False, FIRST_PAUSE
     while True:
         request = {"op": "follow", "name": name, "wait": wait, "data": offset if data else None}
         if not contact:
@@ -262,7 +263,7 @@ def follow(
             for part in talk(remote, request, alone=contact):
                 if isinstance(part, At):
                     offset, name = part.offset, part.job
-                    contact, pause = True, 1.0
+                    contact, pause = True, FIRST_PAUSE
                 elif isinstance(part, Result):
                     yield _job(remote, part.value)
                     return
@@ -315,6 +316,11 @@ def attach_script(job: Job) -> str:
     return shlex.join([*attach, "display-message", "-d", "4000", hint])
 
 
+def _shown(word: str) -> str:
+    """An argument that may be printed: what is no UTF-8 in it is replaced."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:40]
 
@@ -322,5 +328,5 @@ def _plain(text: str) -> str:
 def _job(remote: Remote, answer: Mapping[str, Any]) -> Job:
     known = {k: v for k, v in answer.items() if k in Job.__dataclass_fields__}
     for key in ("argv", "env"):
-        known[key] = tuple(known.get(key) or ())
+        known[key] = tuple(_shown(word) for word in known.get(key) or ())
     return Job(**{**known, "box": remote.box.name})

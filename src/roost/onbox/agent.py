@@ -5,6 +5,7 @@ The answer on standard output is a mark, then frames: ``o OFFSET JOB``, where a 
 ``e`` with the result (``r``: with a refusal) as JSON.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from roost.onbox.files import read_json, write_json
-from roost.onbox.proc import alive, boot
+from roost.onbox.proc import alive, boot, marked
 from roost.onbox.pruning import prune
-from roost.onbox.reading import emit, follow
+from roost.onbox.reading import KEEPALIVE, emit, follow
 from roost.onbox.store import (
     GOING,
     HOME,
@@ -26,6 +27,7 @@ from roost.onbox.store import (
     find,
     job_folder,
     listing,
+    mark_of,
     new_folder,
     run_number,
 )
@@ -123,14 +125,25 @@ def stop(request: Request) -> Job:
     if alive(runner, begun):
         write_json(folder + "/stop", {"signal": request["signal"], "grace": request["grace"]})
         os.kill(runner, signal.SIGTERM)
-        deadline = time.time() + request["grace"] + 15
-        said = time.time()
-        while alive(runner, begun) and time.time() < deadline:
-            if time.time() - said > 10:
-                emit("k\n")
-                said = time.time()
-            time.sleep(0.02)
+        patiently(lambda: not alive(runner, begun), request["grace"] + 15)
+    mark = mark_of(read_json(folder + "/job.json"))
+    for number, seconds in ((request["signal"], request["grace"]), (signal.SIGKILL, 5)):
+        # Its terminal is closed, and these have left it before.
+        for pid in marked(mark):
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        patiently(lambda: not marked(mark), seconds)
     return describe(job_id)
+
+
+def patiently(done: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is done, but no longer than that."""
+    deadline, said = time.time() + seconds, time.time()
+    while not done() and time.time() < deadline:
+        if time.time() - said > KEEPALIVE:
+            emit("k\n")
+            said = time.time()
+        time.sleep(0.02)
 
 
 OPERATIONS: dict[str, Callable[[Request], Any]] = {

@@ -10,6 +10,8 @@ import subprocess
 import termios
 from typing import Any
 
+from roost.onbox.store import mark_of
+
 MARK = b"\x1eroost environment\n"
 LONGEST_PROFILE = 20.0
 
@@ -50,6 +52,8 @@ def environment(spec: Spec) -> dict[str, str]:
         env.pop("PYTHONHOME", None)
     env.update(spec.get("env") or {})
     env["ROOST_JOB"] = spec["id"]
+    name, _, value = mark_of(spec).partition("=")
+    env[name] = value
     return env
 
 

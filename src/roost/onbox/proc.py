@@ -46,22 +46,34 @@ def oom_kills() -> int:
         return 0
 
 
-def family(leader: int, *, beyond: bool = True) -> list[int]:
-    """The processes of a session, without its leader.
+def marked(mark: str) -> list[int]:
+    """The processes that have ``mark``, NAME=VALUE, in their environment.
 
-    Args:
-        leader: the session's leader.
-        beyond: with the descendants that have gone into sessions of their own.
+    That is inherited: what a job has started is found by it, wherever it went. A login shell's
+    profile, sudo or a program that clears its environment end the trail.
     """
+    found, wanted = [], mark.encode() + b"\0"
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                environ = file.read()
+        except OSError:
+            continue
+        if environ.startswith(wanted) or b"\0" + wanted in environ:
+            found.append(int(name))
+    return found
+
+
+def family(leader: int) -> list[int]:
+    """The processes of a session and their descendants, without the session's leader."""
     parent, session = {}, {}
     for name in os.listdir("/proc"):
         fields = stat_fields(int(name)) if name.isdigit() else []
         if fields and fields[0] != "Z":
             parent[int(name)], session[int(name)] = int(fields[1]), int(fields[3])
     members = {pid for pid in session if session[pid] == leader} | {leader}
-    while beyond:
-        more = {pid for pid in parent if parent[pid] in members} - members
-        if not more:
-            break
+    while more := {pid for pid in parent if parent[pid] in members} - members:
         members |= more
     return sorted(members - {leader})

@@ -35,7 +35,7 @@ def follow(request: dict[str, Any]) -> Job:
             emit(f"d {len(chunk)}\n", chunk)
             offset += len(chunk)
             sent = time.time()
-        going = job["state"] in GOING or (with_log and job["left"])
+        going = job["state"] in GOING or (with_log and job["writing"])
         if not going or not request.get("wait"):
             return job
         if time.time() - sent > KEEPALIVE:
@@ -64,7 +64,7 @@ def first_byte(request: dict[str, Any], job_id: str, size: int) -> int:
     if request.get("since") is not None:
         at = offset_at(os.path.join(job_folder(job_id), "times"), float(request["since"]), size)
         # The whole line that was being written then; where nothing has come since: nothing.
-        return at if at in (0, size) else tail_start(path, at, 1)
+        return at if at in (0, size) else line_start(path, at)
     if request.get("tail") is not None:
         return tail_start(path, size, int(request["tail"]))
     return int(request["data"])
@@ -82,6 +82,13 @@ def offset_at(path: str, since: float, size: int) -> int:
     except OSError:
         return 0
     return size
+
+
+def line_start(path: str, at: int) -> int:
+    """The beginning of the line that the byte ``at`` is in."""
+    with open(path, "rb") as file:
+        file.seek(at - 1)
+        return at if file.read(1) == b"\n" else tail_start(path, at, 1)
 
 
 def tail_start(path: str, end: int, count: int) -> int:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from roost.onbox.files import read_json
-from roost.onbox.proc import alive, boot, family
+from roost.onbox.proc import alive, boot, marked
 
 HOME = os.path.expanduser("~")
 STATE = os.path.join(HOME, ".local", "state", "roost")
@@ -71,8 +71,14 @@ def describe(job_id: str, now_boot: tuple[str, float] | None = None) -> Job:
         job.setdefault("reason", "its tmux session was ended")
     if job["state"] == "ended":
         job["state"] = "done" if job.get("code") == 0 else "failed"
-    job["left"] = len(family(process["leader"], beyond=False)) if running and over else 0
+    job["left"] = len(marked(mark_of(spec))) if over and spec.get("boot") == this_boot else 0
+    job["writing"] = running
     return job
+
+
+def mark_of(spec: Job) -> str:
+    """What the processes of a job have in their environment, and those of no other job."""
+    return f"ROOST_JOB_MARK={spec.get('id')}/{spec.get('created')}"
 
 
 def size(path: str) -> int:

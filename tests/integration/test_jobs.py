@@ -1,0 +1,340 @@
+"""Background jobs on a real box: real ssh, real tmux, every login shell that people use."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cli import ROOST, roost, root
+from workplace import as_user, equip, mount, output_of, runner_of, sha256, terminal, until, way
+
+from boxes import LiveBox, exec_in
+from roost import jobs, process
+
+pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
+
+NASTY = [
+    "a b", "", " ", "$HOME", "`id`", "$(id)", "*", "?", "'", '"', "\\", "\\n", "new\nline", "tab\t",
+    "!x", "é ∑ ✓", "-n", "--", "a;b", "a&b|c", "~", "{a,b}", "(x)", "#no", "%self", "^caret",
+    "=zsh", "ends with \\", "<in >out", "\x07bell", "\udcff",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(shared_box: Callable[..., LiveBox]) -> LiveBox:
+    return shared_box("jobs", prepare=equip)
+
+
+def listed(box: LiveBox, name: str) -> dict[str, object]:
+    every = json.loads(roost(box, "jobs", "--json").stdout)
+    return next(job for job in every if job["name"] == name)
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/zsh", "/usr/bin/fish", "/bin/dash"])
+def test_arguments_arrive_as_they_are_under_any_login_shell(bench: LiveBox, shell: str) -> None:
+    exec_in(bench, ["usermod", "-s", shell, bench.now.user])
+    try:
+        script = "import sys, json; print(json.dumps(sys.argv[1:]))"
+        words = ["python3", "-c", script, *NASTY]
+        done = roost(bench, "run", "box", "-n", "args", "--env", "K=a 'b' $c", "--", *words)
+        assert done.stdout == "args\n", done.stderr
+        assert roost(bench, "wait", "box", "args").returncode == 0
+        assert json.loads(roost(bench, "logs", "box", "args").stdout) == NASTY
+        assert listed(bench, "args")["argv"] == [*words[:-1], "\ufffd"]
+        env = ["run", "box", "-n", "env", "--env", "K=a 'b' $c", "--", "printenv", "K", "SHELL"]
+        roost(bench, *env)
+        roost(bench, "wait", "box", "env")
+        assert roost(bench, "logs", "box", "env").stdout == f"a 'b' $c\n{shell}\n"
+    finally:
+        exec_in(bench, ["usermod", "-s", "/bin/bash", bench.now.user])
+
+
+def test_a_job_keeps_its_command_its_times_its_code_and_what_it_used(bench: LiveBox) -> None:
+    as_user(bench, "mkdir -p ~/'my data'")
+    spend = "import time; x = [0] * 5_000_000\nwhile time.process_time() < 0.3: pass\nexit(7)"
+    roost(bench, "run", "box", "-n", "kept", "--dir", "my data", "--", "python3", "-c", spend)
+    waited = roost(bench, "wait", "box", "kept")
+    assert waited.returncode == 7
+    assert waited.stderr == "kept failed (7)\n"
+    job = listed(bench, "kept")
+    assert job["dir"] == f"/home/{bench.now.user}/my data"
+    assert (job["state"], job["code"], job["signal"]) == ("failed", 7, None)
+    start, end = float(str(job["start"])), float(str(job["end"]))
+    assert float(str(job["created"])) <= start <= end <= time.time() + 60
+    assert float(str(job["cpu_user"])) + float(str(job["cpu_system"])) >= 0.3
+    assert int(str(job["max_rss_kib"])) > 40_000
+
+
+def test_the_log_holds_every_byte_of_binary_output(bench: LiveBox) -> None:
+    as_user(bench, "head -c 3000000 /dev/urandom > ~/blob; printf 'x\\r\\ny\\r' >> ~/blob")
+    blob = as_user(bench, "sha256sum < ~/blob").stdout.split()[0]
+    roost(bench, "run", "box", "-n", "blob", "--", "cat", "blob")
+    assert roost(bench, "wait", "box", "blob").returncode == 0
+    assert sha256(output_of(bench, "logs", "--raw", "box", "blob")) == blob
+    assert roost(bench, "logs", "box", "blob").returncode == 0
+
+
+def test_a_hundred_megabytes(bench: LiveBox) -> None:
+    script = "i=0; while [ $i -lt 50 ]; do seq -f '%099.0f' 20000; i=$((i + 1)); done; echo last"
+    roost(bench, "run", "box", "-n", "much", "--", "sh", "-c", script)
+    assert roost(bench, "wait", "box", "much").returncode == 0
+    whole = output_of(bench, "logs", "--raw", "box", "much")
+    block = b"".join(b"%099d\n" % n for n in range(1, 20001))
+    assert sha256(whole) == sha256(block * 50 + b"last\n")
+    assert roost(bench, "logs", "--tail", "2", "box", "much").stdout == f"{20000:099d}\nlast\n"
+
+
+def test_progress_bars_are_shown_as_a_terminal_shows_them(bench: LiveBox) -> None:
+    draw = (
+        "printf 'begin\\n'; for p in 10 50 100; do printf '\\r%3d%%|' $p; done; printf '\\nend\\n'"
+    )
+    roost(bench, "run", "box", "-n", "bar", "--", "sh", "-c", draw)
+    roost(bench, "wait", "box", "bar")
+    assert roost(bench, "logs", "box", "bar").stdout == "begin\n100%|\nend\n"
+    raw = b"begin\n\r 10%|\r 50%|\r100%|\nend\n"
+    assert output_of(bench, "logs", "--raw", "box", "bar") == raw
+
+
+def test_a_command_that_is_not_there_says_so_at_once(bench: LiveBox) -> None:
+    done = roost(bench, "run", "box", "--", "no-such-program", "x")
+    assert done.returncode == 1
+    assert "no-such-program: command not found" in done.stderr
+    assert listed(bench, "no-such-program")["code"] == 127
+
+
+def test_what_cannot_be_is_refused_in_words(bench: LiveBox) -> None:
+    cases = {
+        ("run", "box", "-n", "a b", "--", "true"): (2, "'a b' cannot be the name of a job"),
+        ("run", "box", "-n", "a.b", "--", "true"): (2, "'a.b' cannot be the name of a job"),
+        ("run", "box", "--"): (2, "there is no command to run"),
+        ("run", "box", "--dir", "nowhere", "--", "true"): (1, "there is no folder"),
+        ("run", "box", "--venv", "none", "--", "true"): (1, "no virtual environment none"),
+        ("run", "box", "--env", "=x", "--", "true"): (2, "no variable is named"),
+        ("run", "nobox", "--", "true"): (2, "no box or group is called 'nobox'"),
+        ("logs", "box", "nojob"): (1, "no job is called nojob"),
+        ("wait", "box", "nojob"): (1, "no job is called nojob"),
+        ("stop", "box", "nojob"): (1, "no job is called nojob"),
+        ("jobs", "box", "--", "x"): (2, "takes nothing after --"),
+        ("shell", "box", "a:b"): (2, "'a:b' cannot be the name of a session"),
+        ("logs", "box", "args", "--since", "soon"): (2, "'soon' is no time"),
+    }
+    for words, (code, text) in cases.items():
+        done = roost(bench, *words)
+        assert (done.returncode, done.stdout) == (code, ""), words
+        assert text in done.stderr, words
+
+
+def test_a_name_is_one_job_at_a_time_and_earlier_runs_are_kept(bench: LiveBox) -> None:
+    for text in ("first", "second"):
+        roost(bench, "run", "box", "-n", "twice", "--", "sh", "-c", f"echo {text}; read stop")
+        refused = roost(bench, "run", "box", "-n", "twice", "--", "true")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "a job called twice has not ended yet" in refused.stderr
+        roost(bench, "stop", "box", "twice")
+    assert roost(bench, "logs", "box", "twice").stdout == "second\n"
+    assert roost(bench, "logs", "box", "twice.1").stdout == "first\n"
+    assert roost(bench, "jobs", "box").stdout.count("twice") == 1
+    assert "twice.1" in roost(bench, "jobs", "--all", "box").stdout
+    names = [roost(bench, "run", "box", "--", "sleep", "99").stdout.strip() for _ in range(2)]
+    assert names == ["sleep", "sleep-2"]
+    for name in names:
+        roost(bench, "stop", "box", name)
+
+
+def test_a_virtual_environment_and_the_login_environment(bench: LiveBox) -> None:
+    as_user(bench, "mkdir -p ~/.venvs/lab/bin && ln -sf /usr/bin/python3 ~/.venvs/lab/bin/python")
+    as_user(bench, "echo 'export FROM_PROFILE=yes; echo noise' >> ~/.profile")
+    as_user(bench, "sed -i '1i echo noise on every ssh' ~/.bashrc")
+    script = "echo $VIRTUAL_ENV $FROM_PROFILE $ROOST_JOB; command -v python"
+    done = roost(bench, "run", "box", "-n", "lab", "--venv", "lab", "--", "sh", "-c", script)
+    assert done.stdout == "lab\n", done.stderr
+    roost(bench, "wait", "box", "lab")
+    venv = f"/home/{bench.now.user}/.venvs/lab"
+    assert roost(bench, "logs", "box", "lab").stdout == f"{venv} yes lab.1\n{venv}/bin/python\n"
+
+
+def test_what_a_job_leaves_running_goes_on_and_is_named(bench: LiveBox) -> None:
+    script = "(read x < ~/go; echo late) & (setsid sleep 500) & echo main; exit 5"
+    as_user(bench, "mkfifo ~/go")
+    roost(bench, "run", "box", "-n", "parent", "--", "sh", "-c", script)
+    assert roost(bench, "wait", "box", "parent").returncode == 5
+    assert "failed (5), 2 left running" in roost(bench, "jobs", "box").stdout
+    as_user(bench, "echo > ~/go")
+    remote = way(bench)
+    until(lambda: "late" in jobs.log(remote, "parent"), "the late line is in the log")
+    assert "sleep 500" in exec_in(bench, ["ps", "-eo", "args"]).stdout
+    stopped = roost(bench, "stop", "box", "parent")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "sleep 500" not in exec_in(bench, ["ps", "-eo", "args"]).stdout
+    job = listed(bench, "parent")
+    assert (job["state"], job["code"], job["left"]) == ("failed", 5, 0)
+
+
+def test_stop_asks_first_and_kills_what_does_not_listen(bench: LiveBox) -> None:
+    asked = "trap 'echo asked; exit 3' TERM; echo ready; while :; do read x; done"
+    deaf = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 501' & echo ready; wait; sleep 502"
+    remote = way(bench)
+    for name, script in (("asked", asked), ("deaf", deaf)):
+        roost(bench, "run", "box", "-n", name, "--", "sh", "-c", script)
+        until(lambda n=name: "ready" in jobs.log(remote, n), "it is ready")
+    assert roost(bench, "stop", "box", "asked").returncode == 0
+    assert jobs.log(remote, "asked") == "ready\nasked\n"
+    assert (jobs.state(remote, "asked").state, jobs.state(remote, "asked").code) == ("stopped", 3)
+    assert roost(bench, "stop", "--grace", "0.3", "box", "deaf").returncode == 0
+    assert jobs.state(remote, "deaf").signal == "SIGKILL"
+    assert " 50" not in exec_in(bench, ["sh", "-c", "ps -eo args | grep '^sleep' || :"]).stdout
+    again = roost(bench, "stop", "box", "deaf")
+    assert (again.returncode, again.stderr) == (0, "deaf had ended already: stopped\n")
+
+
+def test_a_job_that_is_killed_and_one_whose_session_is_ended(bench: LiveBox) -> None:
+    remote = way(bench)
+    roost(bench, "run", "box", "-n", "killed", "--", "sh", "-c", "kill -9 $$")
+    waited = roost(bench, "wait", "box", "killed")
+    assert (waited.returncode, waited.stderr) == (137, "killed failed (SIGKILL)\n")
+    roost(bench, "run", "box", "-n", "ended", "--", "sleep", "503")
+    as_user(bench, "tmux kill-session -t job-ended")
+    until(lambda: jobs.state(remote, "ended").over, "it is over")
+    assert "lost, its tmux session was ended" in roost(bench, "jobs", "box").stdout
+    roost(bench, "run", "box", "-n", "orphan", "--", "sleep", "504")
+    as_user(bench, f"kill -9 {runner_of(bench, 'orphan.1')}")
+    until(lambda: jobs.state(remote, "orphan").over, "it is over")
+    lost = listed(bench, "orphan")
+    assert (lost["state"], lost["reason"]) == ("lost", "the process that kept its log was killed")
+
+
+def test_attach_types_into_the_job_and_ctrl_c_leaves_it(bench: LiveBox, tmp_path: Path) -> None:
+    script = 'while read line; do echo "got $line"; done'
+    roost(bench, "run", "box", "-n", "talk", "--", "sh", "-c", script)
+    for _ in range(2):
+        with terminal(tmp_path, "-w", root(bench), "attach", "box", "talk") as screen:
+            screen.shows("Ctrl-C leaves")
+            screen.type("hello", "Enter")
+            screen.shows("got hello")
+            screen.type("C-c")
+            assert "talk goes on" in screen.shows("exit 0")
+    assert listed(bench, "talk")["state"] == "running"
+    roost(bench, "stop", "box", "talk")
+    with terminal(tmp_path, "-w", root(bench), "attach", "box", "talk") as screen:
+        assert "talk has ended: stopped" in screen.shows("exit 1")
+
+
+def test_ctrl_c_leaves_a_log_and_a_wait_and_the_job_goes_on(bench: LiveBox) -> None:
+    roost(bench, "run", "box", "-n", "going", "--", "sh", "-c", "echo line; sleep 505")
+    for words in (("logs", "-f", "box", "going"), ("wait", "box", "going")):
+        argv = [str(ROOST), "-w", str(root(bench)), *words]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            if words[0] == "logs":
+                assert child.stdout and child.stdout.readline() == b"line\n"
+            else:
+                tasks = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+                until(lambda t=tasks: t.read_text().strip(), "ssh runs")
+            child.send_signal(signal.SIGINT)
+            said = child.communicate(timeout=30)[1].decode()
+        assert child.returncode == 130
+        assert "Traceback" not in said
+    assert listed(bench, "going")["state"] == "running"
+    roost(bench, "stop", "box", "going")
+
+
+def test_a_log_since_a_time(bench: LiveBox) -> None:
+    as_user(bench, "rm -f ~/tick; mkfifo ~/tick")
+    script = "echo old; read x < ~/tick; echo new; echo newer"
+    roost(bench, "run", "box", "-n", "since", "--", "sh", "-c", script)
+    remote = way(bench)
+    began = until(lambda: jobs.state(remote, "since").start, "it has started")
+    until(lambda: time.time() > began + 3, "some time has passed")
+    as_user(bench, "echo > ~/tick")
+    roost(bench, "wait", "box", "since")
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began + 2))
+    assert roost(bench, "logs", "--since", at, "box", "since").stdout == "new\nnewer\n"
+    assert roost(bench, "logs", "--since", "1h", "box", "since").stdout == "old\nnew\nnewer\n"
+    later = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 3600))
+    assert roost(bench, "logs", "--since", later, "box", "since").stdout == ""
+
+
+def test_a_queue_runs_one_after_another_or_several_at_a_time(bench: LiveBox) -> None:
+    remote = way(bench)
+    as_user(bench, "rm -f ~/gate; mkfifo ~/gate")
+    first = jobs.start(remote, ["sh", "-c", "read x < ~/gate"], name="first", queue=1)
+    until(lambda: jobs.state(remote, "first").state == "running", "it is its turn")
+    second = jobs.start(remote, ["sh", "-c", "sleep 506"], name="second", queue=0)
+    third = jobs.start(remote, ["true"], name="third", queue=0)
+    assert (second.state, third.state) == ("queued", "queued")
+    assert "third.1" in as_user(bench, "TS_SOCKET=~/.local/state/roost/queue tsp").stdout
+    assert jobs.stop(remote, "second").state == "stopped"
+    as_user(bench, "echo > ~/gate")
+    assert jobs.wait(remote, "third").code == 0
+    assert jobs.state(remote, "first").end <= jobs.state(remote, "third").start  # type: ignore[operator]
+    for name in ("pair1", "pair2"):
+        jobs.start(remote, ["sleep", "507"], name=name, queue=2)
+        until(lambda n=name: jobs.state(remote, n).state == "running", "it is its turn")
+    assert jobs.start(remote, ["true"], name="behind", queue=0).state == "queued"
+    # One that dies without a word gives its place up, too.
+    as_user(bench, f"kill -9 {runner_of(bench, 'pair1.1')}")
+    assert jobs.wait(remote, "behind").code == 0
+    jobs.stop(remote, "pair2")
+    jobs.start(remote, ["true"], name="reset", queue=1)
+
+
+def test_old_jobs_are_pruned_by_age_and_by_size(bench: LiveBox) -> None:
+    remote = way(bench)
+    for name in ("aged", "big", "small", "busy"):
+        script = {"big": "head -c 300000 /dev/zero", "busy": "sleep 508"}.get(name, "echo x")
+        jobs.start(remote, ["sh", "-c", script], name=name)
+        if name != "busy":
+            jobs.wait(remote, name)
+    edit = "import json, sys; p = sys.argv[1]; s = json.load(open(p)); s['end'] -= 40 * 86400"
+    edit += "; json.dump(s, open(p, 'w'))"
+    home = f"/home/{bench.now.user}/.local/state/roost/jobs"
+    exec_in(bench, ["python3", "-c", edit, f"{home}/aged.1/state.json"])
+    assert jobs.prune(remote, jobs.Keep(days=30)) == ["aged.1"]
+    others = sum(j.log_size for j in jobs.listing(remote, every_run=True)) - 300000
+    gone = jobs.prune(remote, jobs.Keep(size=others + 10))
+    assert "big.1" in gone
+    left = {job.name for job in jobs.listing(remote)}
+    assert "busy" in left and "big" not in left
+    assert set(jobs.prune(remote, jobs.Keep(days=0))) >= {"small.1"}
+    left = jobs.listing(remote, every_run=True)
+    assert "busy" in {job.name for job in left}
+    assert all(job.left or not job.over for job in left)
+    jobs.stop(remote, "busy")
+
+
+def test_two_hundred_jobs(bench: LiveBox) -> None:
+    remote = way(bench)
+    script = "echo $1; [ $1 -ne 77 ] || exit 9"
+
+    def start(number: int) -> None:
+        jobs.start(remote, ["sh", "-c", script, "sh", str(number)], name=f"n{number}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(start, range(200)))
+    until(lambda: all(job.over for job in jobs.listing(remote)), "all have ended", seconds=120)
+    codes = {job.name: job.code for job in jobs.listing(remote) if job.name.startswith("n")}
+    assert codes == {f"n{n}": 9 if n == 77 else 0 for n in range(200)}
+    for number in (0, 77, 199):
+        assert jobs.log(remote, f"n{number}") == f"{number}\n"
+
+
+def test_a_full_disk_holds_a_job_up_and_loses_nothing(bench: LiveBox) -> None:
+    remote = way(bench)
+    folder = f"/home/{bench.now.user}/.local/state/roost/jobs"
+    mount(bench, "-t", "tmpfs", "-o", "size=1M,mode=0777", "tmpfs", folder)
+    try:
+        jobs.start(remote, ["seq", "300000"], name="disk")
+        full = ["sh", "-c", f"df --output=avail {folder} | tail -1"]
+        until(lambda: exec_in(bench, full).stdout.strip() == "0", "the disk is full")
+        assert jobs.state(remote, "disk").state == "running"
+        mount(bench, "-o", "remount,size=50M", folder)
+        assert jobs.wait(remote, "disk").code == 0
+        whole = output_of(bench, "logs", "--raw", "box", "disk")
+        assert whole == b"".join(b"%d\n" % n for n in range(1, 300001))
+    finally:
+        process.run(["nsenter", "--target", str(bench.now.pid), "--mount", "umount", "-l", folder])
