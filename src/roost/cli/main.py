@@ -11,6 +11,7 @@ from pathlib import Path
 from roost import __version__
 from roost.cli import completion
 from roost.cli import demo as demo_verbs
+from roost.cli import doctor as doctor_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
@@ -37,6 +38,7 @@ GROUPS = (
     proxy_verbs,
     shell_verbs,
     job_verbs,
+    doctor_verbs,
     sandbox_verbs,
     demo_verbs,
     completion,
