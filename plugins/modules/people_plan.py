@@ -237,6 +237,7 @@ def account(person: dict) -> dict | None:
         "groups": list(person.get("groups") or []),
         "expires": -1 if day is None else day * 86400,
     }
+    lists = [members(group) for group in wanted["groups"]]
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -246,18 +247,17 @@ def account(person: dict) -> dict | None:
     same = (
         wanted["comment"] in (None, entry.pw_gecos)
         and wanted["shell"] in (None, entry.pw_shell)
-        and all(is_member(name, entry.pw_gid, group) for group in wanted["groups"])
+        and all(name in group.gr_mem or group.gr_gid == entry.pw_gid for group in lists)
         and shadow_expiry(name) == ("" if day is None else str(day))
     )
     return None if same else wanted
 
 
-def is_member(name: str, primary: int, group: str) -> bool:
+def members(group: str) -> grp.struct_group:
     try:
-        found = grp.getgrnam(group)
+        return grp.getgrnam(group)
     except KeyError:
         raise Refused(f"the box has no group {group!r}") from None
-    return name in found.gr_mem or found.gr_gid == primary
 
 
 def sudo_rule(person: dict) -> str:

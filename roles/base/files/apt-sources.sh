@@ -58,3 +58,4 @@ place "$parts/roost.sources" "$(
   source_block "$security" "$codename-security" "$components"
 )"
 for file in $own; do shelve "$file"; done
+exit 0
