@@ -12,6 +12,7 @@ from roost import __version__
 from roost.cli import completion
 from roost.cli import demo as demo_verbs
 from roost.cli import doctor as doctor_verbs
+from roost.cli import editor as editor_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
@@ -20,6 +21,7 @@ from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
 from roost.cli import ssh_config as ssh_config_verbs
+from roost.cli import transfer as transfer_verbs
 from roost.cli import tunnel as tunnel_verbs
 from roost.cli import up as up_verbs
 from roost.cli import workspace as workspace_verbs
@@ -38,6 +40,8 @@ GROUPS = (
     proxy_verbs,
     shell_verbs,
     job_verbs,
+    transfer_verbs,
+    editor_verbs,
     doctor_verbs,
     sandbox_verbs,
     demo_verbs,
