@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import resource
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from typing import Any
 
 import pytest
-from support import Page, Server
+from relay import Relay
+from support import Page, Server, as_text
 
 OUTPUTS = ("stream", "display_data", "execute_result", "error", "update_display_data")
 LINES = "import time\nfor i in range({count}):\n    print('line', i, flush=True)\n    time.sleep({pause})"
@@ -360,18 +368,30 @@ def test_renamed_while_it_runs(server: Server, name: str) -> None:
     run(test)
 
 
-def test_edited_on_disk_while_it_runs(server: Server, name: str) -> None:
+@pytest.mark.parametrize("outputs", ["older", "removed"])
+def test_edited_on_disk_while_it_runs(server: Server, name: str, outputs: str) -> None:
     async def test() -> None:
-        path = server.notebook(LINES.format(count=40, pause=0.1), "'second cell'", name=name)
+        path = server.notebook(LINES.format(count=100, pause=0.1), "'second cell'", name=name)
         page = await Page(server, path).open()
         page.run(0)
         await page.until(lambda: server.saved_text(name=name) != "")
         file = server.root / path
-        file.write_text(file.read_text().replace("second cell", "changed by git"))
-        await page.until(lambda: "changed by git" in str(page.document.ycells[1]["source"]))
+
+        def changed() -> bool:
+            text = file.read_text()
+            if text and "changed by git" not in text:  # or a save came just after
+                content = json.loads(text)
+                content["cells"][1]["source"] = "'changed by git'"
+                if outputs == "removed":
+                    content["cells"][0]["outputs"] = []
+                file.write_text(json.dumps(content))
+            return "changed by git" in str(page.document.ycells[1]["source"])
+
+        await page.until(changed)
+        assert page.state() == ("running", None)
         await page.idle()
-        assert page.text() == lines(40)
-        await page.until(lambda: server.saved_text(name=name) == lines(40))
+        assert page.text() == lines(100)
+        await page.until(lambda: server.saved_text(name=name) == lines(100))
         assert "changed by git" in file.read_text()
         await page.close()
 
@@ -392,3 +412,190 @@ def test_deleted_while_it_runs(server: Server, name: str) -> None:
         await page.close()
 
     run(test)
+
+
+def test_a_silent_link(server: Server, name: str) -> None:
+    """The page neither gets anything nor is known to be gone; then it comes back."""
+
+    async def test() -> None:
+        relay = Relay(server.port)
+        code = LINES.format(count=20, pause=0.1) + "\nprint('hello', input('name?'))"
+        path = server.notebook(code, name=name)
+        first = await Page(server, path, port=relay.port).open()
+        first.run(0)
+        await first.until(lambda: "line 3\n" in first.text())
+        relay.stall()
+        watcher = await Page(server, path).open()
+        await watcher.until(lambda: watcher.got("keeper_input"))
+        relay.cut()
+        relay.mend()
+        again = await Page(server, path, port=relay.port, session=first.session).open()
+        await again.until(lambda: again.got("keeper_input"))
+        again.answer("ann")
+        await again.idle()
+        assert again.text() == lines(20) + "hello ann\n"
+        for page in (first, watcher, again):
+            await page.close()
+        relay.close()
+
+    run(test)
+
+
+WIDGET = """
+import ipywidgets as widgets, time
+from IPython.display import display
+out = widgets.Output()
+display(out)
+with out:
+    print("one")
+    display("shown")
+    time.sleep(1)
+    print("two")
+print("outside")
+"""
+
+
+def test_output_widgets_take_their_outputs(server: Server, name: str) -> None:
+    async def test() -> None:
+        path = server.notebook(WIDGET, "out.outputs", "out.clear_output(); out.outputs", name=name)
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.idle()
+        assert "outside" in page.text()
+        assert "one" not in page.text()
+
+        def states() -> list[Any]:
+            updates = [m["data"].get("state", {}) for m in page.got("comm_msg")]
+            return [state["outputs"] for state in updates if "outputs" in state]
+
+        await page.until(lambda: states() and as_text(states()[-1]) == "one\n'shown'\ntwo\n")
+        page.run(1)
+        await page.until(lambda: page.state(1)[1] == 2)
+        assert "'text': 'one\\n'" in page.text(1)
+        assert "two" in page.text(1)
+        await page.close()
+        other = await Page(server, path).open()
+        other.run(2)
+        await other.until(lambda: other.state(2)[1] == 3)
+        other.run(1)
+        await other.until(lambda: other.state(1)[1] == 4)
+        assert other.text(1) == "()\n"
+        await other.close()
+
+    run(test)
+
+
+def test_a_flood_with_nobody_there(server: Server, name: str) -> None:
+    async def test() -> None:
+        code = "import time; time.sleep(0.5)\nfor i in range(400_000):\n    print(i, 'x' * 92)"
+        path = server.notebook(code, name=name)
+        first = await Page(server, path).open()
+        first.run(0)
+        await first.until(lambda: first.got("execute_input"))
+        await first.close()
+        second = await Page(server, path).open(kernel=False)
+        await second.until(lambda: second.state() == ("idle", 1), 120)
+        text = second.text()
+        assert "[jupyter-keeper left out" in text
+        assert text.startswith(f"0 {'x' * 92}\n")
+        assert text.endswith(f"399999 {'x' * 92}\n")
+        assert len(text) < 1_100_000
+        await second.close()
+
+    run(test)
+
+
+def test_a_full_disk_does_not_stop_anything(new_server: Callable[..., Server]) -> None:
+    async def test() -> None:
+        server = new_server("--KeeperExtension.save_interval=0.2")
+        path = server.notebook(LINES.format(count=40, pause=0.1))
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 2\n" in page.text())
+        # No file of the server may grow any more: its writes fail as on a full disk.
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limits[1]))
+        await page.until(lambda: "line 20\n" in page.text())
+        before = server.root.joinpath(path).read_text()
+        await page.until(lambda: "line 25\n" in page.text())
+        assert server.root.joinpath(path).read_text() == before
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
+        await page.idle()
+        assert page.text() == lines(40)
+        await page.until(lambda: server.saved_text() == lines(40))
+        await page.close()
+
+    run(test)
+
+
+def test_the_server_is_stopped_while_a_cell_runs(new_server: Callable[..., Server]) -> None:
+    """What was printed is on disk, and the cell no longer counts as running."""
+
+    async def test() -> None:
+        server = new_server("--KeeperExtension.save_interval=1000")
+        path = server.notebook(LINES.format(count=1000, pause=0.05))
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: "line 20\n" in page.text())
+        await page.close()
+        await asyncio.get_running_loop().run_in_executor(None, server.stop)
+        assert lines(20) in server.saved_text()
+        server.start()
+        page = await Page(server, path).open()
+        await page.idle()
+        assert lines(20) in page.text()
+        page.run(0)
+        await page.until(lambda: "line 3\n" in page.text())
+        await page.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--KeeperExtension.enabled=False"], "enabled is False"),
+        (["--YDocExtension.disable_rtc=True"], "disable_rtc is True"),
+        (["--ServerApp.kernel_websocket_connection_class="
+          "jupyter_server.services.kernels.connection.base.BaseKernelWebsocketConnection"],
+         "kernel_websocket_connection_class is BaseKernelWebsocketConnection"),
+        (["--KeeperExtension.pretend={'pycrdt': '99.0'}"], "not tried with pycrdt 99.0"),
+    ],
+)  # fmt: skip
+def test_falls_back_to_stock_with_one_line(
+    new_server: Callable[..., Server], options: list[str], reason: str
+) -> None:
+    async def test() -> None:
+        server = new_server(*options)
+        status = await server.request("GET", "/api/keeper")
+        assert not status["active"]
+        assert reason in status["reason"]
+        log = [line for line in server.log.read_text().splitlines() if "jupyter-keeper" in line]
+        assert len(log) == 1
+        assert reason in log[0]
+        if "connection_class" not in options[0]:
+            page = await Page(server, server.notebook("print('stock')")).open()
+            page.run(0)
+            await page.until(lambda: page.got("stream"))
+            await page.close()
+
+    run(test)
+
+
+def test_status_needs_the_token(server: Server) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{server.url}/api/keeper")
+    assert error.value.code == 403
+
+
+def test_the_module_says_whether_it_fits() -> None:
+    done = subprocess.run([sys.executable, "-m", "jupyter_keeper"], capture_output=True, check=False)
+    report = json.loads(done.stdout)
+    assert report["fine"]
+    assert done.returncode == 0
+    declared = metadata.requires("jupyter-keeper")
+    for name, versions in report["versions"].items():
+        assert any(
+            line.startswith(name) and set(line.removeprefix(name).split(",")) == set(versions["supported"].split(","))
+            for line in declared
+        ), (name, declared)  # fmt: skip

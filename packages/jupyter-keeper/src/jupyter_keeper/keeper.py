@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from .mirror import Mirror
+from .mirror import INSIST, Mirror
 from .notebooks import Notebook, Notebooks
 from .outputs import Limits, Outputs
 
@@ -106,6 +106,14 @@ class Keeper:
         run.done = True
         if run.notebook in self._paces:
             self._paces[run.notebook].runs.discard(run)
+
+    def overwritten(self, room_id: str) -> None:
+        """A notebook's file has changed and is read again: cells that run are put back."""
+        for listener in self.listeners.values():
+            for run in listener.unfinished():
+                if run.notebook.room.room_id == room_id:
+                    run.mirror.insist()
+                    asyncio.get_running_loop().call_later(INSIST / 5, self.schedule, run)
 
     def schedule(self, run: Run, *, at_once: bool = False) -> None:
         """Have the news of ``run`` written soon."""

@@ -9,6 +9,7 @@ them again.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pycrdt import Array, Map, Text
@@ -17,6 +18,9 @@ from .outputs import Output, Outputs, RichOutput, StreamOutput
 
 ORIGIN = "jupyter-keeper"
 """Origin of our transactions: one that undo managers do not track."""
+
+INSIST = 5.0
+"""Seconds that reading a changed file again may take."""
 
 
 class Mirror:
@@ -33,6 +37,7 @@ class Mirror:
         self._index = 0
         self._shown: list[Output | None] = []
         self._state = "running"
+        self._insist_until = 0.0
         self.cell_id = cell_id
         self.outputs = outputs
 
@@ -78,6 +83,10 @@ class Mirror:
                 _assign(cell, "execution_count", count)
                 _assign(cell, "execution_state", self._state)
 
+    def insist(self) -> None:
+        """The notebook is being read from disk again: what we wrote is to be put back."""
+        self._insist_until = time.monotonic() + INSIST
+
     def has_echo(self) -> bool:
         """Whether somebody else has appended an output: the answer to ``input()``."""
         cell = self._find()
@@ -121,7 +130,8 @@ class Mirror:
         file that changed on disk replaces the cell by an older one.
         """
         missing = len(self._shown) - len(youtputs)
-        if missing > 0 and self._is_cleared(youtputs):
+        insist = time.monotonic() < self._insist_until
+        if missing > 0 and not insist and self._is_cleared(youtputs):
             self.outputs.forget([item for item in self._shown[:missing] if item is not None])
             del self._shown[:missing]
         elif missing > 0 or not self._ends_alike(youtputs):

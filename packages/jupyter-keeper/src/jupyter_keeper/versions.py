@@ -6,6 +6,7 @@ works with releases it knows; with any other the server runs as without it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -39,9 +40,10 @@ class Finding:
         return f"{self.name} {self.installed or 'is missing'} (known: {self.supported})"
 
 
-def findings() -> list[Finding]:
-    """What is installed, for each supported distribution."""
-    return [Finding(name, _installed(name), spec) for name, spec in SUPPORTED.items()]
+def findings(pretend: Mapping[str, str] | None = None) -> list[Finding]:
+    """What is installed, or pretended to be, for each supported distribution."""
+    installed = {name: _installed(name) for name in SUPPORTED} | dict(pretend or {})
+    return [Finding(name, installed[name], spec) for name, spec in SUPPORTED.items()]
 
 
 def _installed(name: str) -> str | None:
