@@ -74,21 +74,32 @@ def _where(box: Box) -> str:
 
 
 def _changed(match: re.Match[str], box: Box, stderr: str) -> RoostError:
-    shown = re.search(r"key sent by the remote host is\s+(\S+?)\.?\s*$", stderr, re.MULTILINE)
+    sent = re.search(
+        r"fingerprint for the (\S+) key sent by the remote host is\s+(\S+?)\.?\s*$", stderr, re.M
+    )
+    kind, shown = (sent[1], sent[2]) if sent else ("", "another one")
     place = re.search(r"Offending (?:\S+ )?key in (.+):(\d+)\s*$", stderr, re.MULTILINE)
-    pinned = _fingerprint_at(Path(place[1]), int(place[2])) if place else "unknown"
+    pinned = _fingerprint_at(Path(place[1]), int(place[2]), kind) if place else "unknown"
     return HostKeyError(
         f"the host key of {_where(box)} has changed",
-        why=f"pinned is {pinned}, and the box shows {shown[1] if shown else 'another one'}: "
+        why=f"pinned is {pinned}, and the box shows {shown}: "
         "it was rebuilt, or something answers in its place",
         fix=f"if you know that it was rebuilt: roost add {box.name} --renew-host-key",
     )
 
 
-def _fingerprint_at(known_hosts: Path, line: int) -> str:
+def _fingerprint_at(known_hosts: Path, line: int, kind: str) -> str:
+    """The fingerprint of the pinned key of that kind, as ssh names kinds: ``ED25519``.
+
+    The line that ssh names may hold another kind of key of the same host.
+    """
     try:
-        text = known_hosts.read_text("utf-8", "replace").splitlines()[line - 1]
-        blob = next(w for w in text.split() if w.startswith("AAAA"))
+        lines = [text.split() for text in known_hosts.read_text("utf-8", "replace").splitlines()]
+        named = lines[line - 1]
+        same = [words for words in lines if words[:1] == named[:1] and len(words) > 2]
+        prefixes = (f"ssh-{kind.lower()}", f"{kind.lower()}-", f"sk-ssh-{kind.lower()}")
+        words = next((w for w in same if kind and w[1].startswith(prefixes)), named)
+        blob = next(w for w in words if w.startswith("AAAA"))
         digest = hashlib.sha256(base64.b64decode(blob, validate=True)).digest()
     except (OSError, IndexError, StopIteration, binascii.Error):
         return "unknown"
