@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -11,10 +13,39 @@ from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
 if TYPE_CHECKING:
     from roost.cli.context import Context
     from roost.job_stream import Remote
+    from roost.jobs import Job
 
 AT_ONCE = 20
+CLOCK = "%Y-%m-%d %H:%M"
 
 T = TypeVar("T")
+
+
+def about_one(
+    sub: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    verb: str,
+    text: str,
+) -> argparse.ArgumentParser:
+    """Add a verb that takes one job of one box."""
+    parser = sub.add_parser(verb, parents=[common], help=text)
+    parser.add_argument("box", metavar="BOX", help="a box of the inventory")
+    parser.add_argument("job", metavar="JOB", help="a job there; NAME.N is an earlier run")
+    return parser
+
+
+def describe(job: Job) -> str:
+    """A job's state in words."""
+    text = job.state
+    if job.state == "failed":
+        text += f" ({job.signal or job.code})"
+    if job.rebooted:
+        text += time.strftime(f", box rebooted at {CLOCK}", time.localtime(job.rebooted))
+    elif job.reason:
+        text += f", {job.reason}"
+    if job.left:
+        text += f", {job.left} left running"
+    return text
 
 
 def remote(ctx: Context, name: str) -> Remote:

@@ -16,6 +16,7 @@ from roost.cli import editor as editor_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
 from roost.cli import lab as lab_verbs
+from roost.cli import logs as log_verbs
 from roost.cli import proxy as proxy_verbs
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
@@ -40,6 +41,7 @@ GROUPS = (
     proxy_verbs,
     shell_verbs,
     job_verbs,
+    log_verbs,
     transfer_verbs,
     editor_verbs,
     doctor_verbs,

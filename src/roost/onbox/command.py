@@ -75,7 +75,7 @@ def lead(spec: Spec, env: dict[str, str], slave: int, report: int, release: int)
         become(spec, env, slave, failed_write)
     os.close(failed_write)
     failure = os.read(failed_read, 4096).decode("utf-8", "replace")
-    begun = {"failure": failure} if failure else {"begun": True}
+    begun = {"failure": failure} if failure else {"begun": pid}
     os.write(report, (json.dumps(begun) + "\n").encode())
     os.close(slave)
     status, usage = os.wait4(pid, 0)[1:]

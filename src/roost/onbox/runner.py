@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -25,7 +26,8 @@ import tty
 from typing import Any
 
 from roost.onbox.command import environment, lead
-from roost.onbox.files import read_json, write_all, write_json_patiently
+from roost.onbox.files import read_json, write_json_patiently
+from roost.onbox.logfile import Log
 from roost.onbox.proc import family, marked, oom_kills, started
 from roost.onbox.store import STATE, mark_of
 
@@ -36,40 +38,6 @@ UNASKED = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
 PATIENCE = 10.0
 
 
-class Log:
-    """The log, with the times at which it grew.
-
-    A full disk does not lose output: the command waits, as at a full pipe, until there is room.
-    """
-
-    def __init__(self, folder: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self.fd = os.open(os.path.join(folder, "log"), flags, 0o600)
-        self.times = os.open(os.path.join(folder, "times"), flags, 0o600)
-        self.size = 0
-        self.stamped = 0
-        self.carry = b""
-
-    def write(self, data: bytes, *, cooked: bool) -> None:
-        """Add what came from the terminal.
-
-        Args:
-            data: the bytes.
-            cooked: the terminal has turned every newline into CR NL: the log has what the
-                command wrote.
-        """
-        data, self.carry = self.carry + data, b""
-        if cooked:
-            keep = len(data) - 1 if data.endswith(b"\r") else len(data)
-            data, self.carry = data[:keep].replace(b"\r\n", b"\n"), data[keep:]
-        now = int(time.time())
-        if now != self.stamped and data:
-            write_all(self.times, b"%d %d\n" % (now, self.size))
-            self.stamped = now
-        write_all(self.fd, data)
-        self.size += len(data)
-
-
 class Runner:
     """One job, from before its start until nothing of it writes any more."""
 
@@ -78,7 +46,10 @@ class Runner:
         self.spec = read_json(os.path.join(folder, "job.json"))
         self.log = Log(folder)
         self.state: dict[str, Any] = {"state": "starting"}
-        self.process = {"runner": os.getpid(), "runner_started": started(os.getpid())}
+        self.process: dict[str, Any] = {
+            "runner": os.getpid(),
+            "runner_started": started(os.getpid()),
+        }
         self.told: list[int] = []
         self.deadline: float | None = None
         self.pane = True
@@ -233,6 +204,7 @@ class Runner:
     def reported(self, news: dict[str, Any]) -> None:
         """Take the leader's word on the command's start or end."""
         if "begun" in news:
+            self.process["command"] = news["begun"]
             self.write_state(state="running", start=time.time())
         elif "failure" in news:
             self.state["reason"] = news["failure"]
@@ -257,8 +229,8 @@ class Runner:
         self.state.update(news, state="ended", end=time.time())
         if number:
             self.state["signal"] = signal.Signals(number).name
-            if number == signal.SIGKILL and oom_kills() > self.oom:
-                self.state["reason"] = "the box ran out of memory"
+            if not self.asked() and not self.told:
+                self.state["reason"] = self.cause(number)
         if self.asked():
             self.state["state"] = "stopped"
         elif self.told or news.get("code") is None:
@@ -266,6 +238,21 @@ class Runner:
         self.write_state()
         if self.spec.get("queue"):
             fcntl.flock(self.lock, fcntl.LOCK_UN)
+
+    def cause(self, number: int) -> str | None:
+        """Why the command was killed, where the kernel or the memory guard did it.
+
+        The guard's journal is read by those whom the box lets (groups adm, systemd-journal).
+        """
+        if number == signal.SIGKILL and oom_kills() > self.oom:
+            return "the box ran out of memory"
+        begin = f"--since=@{int(self.state['start'])}"
+        argv = ["journalctl", "-q", "--no-pager", "-o", "cat", "-u", "earlyoom", begin]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            said = subprocess.run(argv, capture_output=True, timeout=10, check=False).stdout
+            if re.search(rb"sending SIG\w+ to process %d\b" % self.process["command"], said):
+                return "the memory guard ended it: the box was running out of memory"
+        return None
 
     def asked(self) -> dict[str, Any]:
         """A request to stop, where there is one: its signal, and its patience in seconds."""
