@@ -17,6 +17,7 @@ from roost.errors import InventoryError
 
 _PLAIN = re.compile(r"[\w~/][\w./~+@-]*")
 _INDENT = 2
+_NOTHING = re.compile(r"^\s*:(\s*(?:\{\s*\}|~|null)(?=\s|$))?")
 _Edit = tuple[int, int, list[str]]  # first line, line after the last, what takes their place
 
 
@@ -140,7 +141,7 @@ def _insert(
         # ``hosts:`` or ``hosts: {}``: what follows goes below it, a comment after it stays.
         heading = text.splitlines()[key.start_mark.line]
         cut = heading[key.end_mark.column :]
-        bare = heading[: key.end_mark.column] + re.sub(r"^\s*:\s*(\{\s*\}|~|null)?", ":", cut)
+        bare = heading[: key.end_mark.column] + _NOTHING.sub(":", cut)
         lines = _nested(left, name, variables, column + _INDENT)
         start = key.start_mark.line
         return _apply(text, [(start, start + 1, [bare.rstrip(), *lines])])
