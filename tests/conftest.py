@@ -14,7 +14,7 @@ from roost.model import Fleet
 from roost.paths import Paths
 from roost.workspace import Workspace, init
 
-pytest_plugins = ["boxes"]
+pytest_plugins = ["boxes", "faces"]
 
 
 @pytest.fixture(autouse=True)
