@@ -16,6 +16,7 @@ from roost.model import Box, Forward, ForwardKind
 from roost.supervisor.protocol import Status
 
 _FIRST_UNPRIVILEGED = 1024
+_FIRST_OF_OURS = 20_000
 _LOOPBACK_NAMES = {"", "localhost", "127.0.0.1"}
 
 
@@ -68,10 +69,12 @@ def checked(forward: Forward, allow: Allow = NOTHING_SPECIAL) -> Forward:
             why="ports below 1024 are the system's own",
             fix=f"take another one, such as {int(port) + 8000}, or say --privileged",
         )
-    if forward.kind is ForwardKind.REMOTE:
-        return forward
-    number = int(port) or ports.next_free(20_000)
-    # One address: for "localhost" ssh is content with ::1 alone where a stranger has 127.0.0.1.
+    # A remote port 0 is for the box's sshd to choose.
+    number = int(port)
+    if not number and forward.kind is not ForwardKind.REMOTE:
+        number = ports.next_free(_FIRST_OF_OURS)
+    # One address: with "localhost" both ssh and sshd are content with ::1 alone where a stranger
+    # has 127.0.0.1, to whom half of the programs would then talk.
     address = host if loopback and host not in _LOOPBACK_NAMES else ""
     chosen = address or (ports.LOOPBACK if loopback else host)
     return dataclasses.replace(forward, listen=f"{chosen}:{number}")

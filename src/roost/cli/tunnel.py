@@ -46,6 +46,15 @@ def register(
     )
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(handler=list_tunnels)
+    auto = verbs.add_parser(
+        "autostart",
+        parents=[common],
+        help="take the tunnels up again at every login",
+        description="Install a systemd user unit (a launchd agent on macOS) that takes up the "
+        "tunnels that are open when you log in. Without it the next `roost tunnel` does that.",
+    )
+    auto.add_argument("--off", action="store_true", help="remove it")
+    auto.set_defaults(handler=autostart)
 
 
 def _register_open(
@@ -136,6 +145,20 @@ def list_tunnels(ctx: Context, args: argparse.Namespace) -> int:
         return ExitCode.OK
     rows = [_row(status, forward) for status in known for forward in status.forwards]
     ctx.out.table(("BOX", "FORWARD", "STATE", "SINCE", "BROKE", ""), rows)
+    return ExitCode.OK
+
+
+def autostart(ctx: Context, args: argparse.Namespace) -> int:
+    """Install or remove the service."""
+    from roost import autostart as service
+
+    if not args.off:
+        path = service.switch_on(ctx.paths, ctx.environ)
+        ctx.out.note(f"written and enabled: {ctx.paths.display(path)}")
+    elif service.switch_off(ctx.paths, ctx.environ):
+        ctx.out.note("removed; tunnels that are open stay open")
+    else:
+        ctx.out.note("it was not installed")
     return ExitCode.OK
 
 

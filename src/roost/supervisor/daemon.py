@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from roost import files
@@ -29,13 +30,13 @@ _LONGEST_REQUEST = 1 << 20
 class Supervisor:
     """Keeps the wishes of one user fulfilled until there are none left."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, lock: Lock) -> None:
         self.places = places
+        self._lock = lock
         self.tunnels: dict[str, Tunnel] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._environment = {k: v for k, v in os.environ.items() if k in PASSED_ON}
         self._finished = asyncio.Event()
-        self._ending: set[str] = set()
         self._keep_sessions = False
 
     async def serve(self) -> None:
@@ -61,13 +62,8 @@ class Supervisor:
             task.cancel()
         server.close()
         await self._end_all()
-        if not self._succeeded:
+        if self._lock.is_ours():
             self.places.socket.unlink(missing_ok=True)
-
-    @property
-    def _succeeded(self) -> bool:
-        """Whether another supervisor has taken the place: the socket there is not ours."""
-        return not _holds(self.places)
 
     def _wake_all(self, event: str = "") -> None:
         for tunnel in self.tunnels.values():
@@ -85,7 +81,7 @@ class Supervisor:
         began = time.monotonic()
         while not self._finished.is_set():
             await asyncio.sleep(_HOUSEKEEPING)
-            if self._succeeded:
+            if not self._lock.is_ours():
                 # The run-time folder was cleared (a logout, a clean-up of /tmp): nobody finds
                 # this process any more. What is wanted is written down; the next one goes on.
                 self._finished.set()
@@ -105,8 +101,7 @@ class Supervisor:
                 _complain(f"a recorded tunnel is not understood: {error!r}")
                 continue
             tunnel = self._make(wish)
-            tunnel.status.opened = float(raw.get("opened", tunnel.status.opened))
-            tunnel.status.breaks = int(raw.get("breaks", 0))
+            tunnel.recall(raw)
             for pid, argv in list(running.get(wish.id, [])):
                 if tunnel.session is None and _same(argv[1:], wanted):
                     tunnel.session = session.Session(pid, self.places.ssh_log(wish.id))
@@ -130,14 +125,7 @@ class Supervisor:
 
     def _record(self) -> str:
         """Write the wishes down, and return what went wrong, if anything did."""
-        entries = [
-            {
-                "wish": dataclasses.asdict(t.wish),
-                "opened": t.status.opened,
-                "breaks": t.status.breaks,
-            }
-            for t in self.tunnels.values()
-        ]
+        entries = [t.record() for t in self.tunnels.values()]
         try:
             ensure_private(self.places.state)
             if entries:
@@ -167,6 +155,7 @@ class Supervisor:
     # Requests
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request: dict[str, Any] = {}
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             try:
                 async with asyncio.timeout(30):
@@ -259,27 +248,33 @@ def _complain(text: str) -> None:
         sys.stderr.flush()
 
 
-def _lock(places: Places) -> int | None:
-    """Become the one supervisor; None where there is one."""
-    handle = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+class Lock:
+    """Makes this the one supervisor of its user, as long as the process lives."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
 
-_held: int | None = None
+    def take(self) -> bool:
+        """Take it, and return whether it was free."""
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
 
-
-def _holds(places: Places) -> bool:
-    """Whether the lock file that we hold is still the one at its path."""
-    try:
-        mine, there = os.fstat(_held or -1), places.lock.stat()
-    except OSError:
-        return False
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+    def is_ours(self) -> bool:
+        """Whether the file at the path is still the one that is held."""
+        if self._handle is None:
+            return False
+        try:
+            mine, there = os.fstat(self._handle), self.path.stat()
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
 def run(places: Places) -> int:
@@ -288,11 +283,10 @@ def run(places: Places) -> int:
     Raises:
         RoostError: the folder of the sockets is not safe, or cannot be made.
     """
-    global _held  # noqa: PLW0603 - the lock is the process's, and ends with it
     os.umask(0o077)
     ensure_private(places.runtime)
-    _held = _lock(places)
-    if _held is None:
+    lock = Lock(places.lock)
+    if not lock.take():
         return 0
-    asyncio.run(Supervisor(places).serve())
+    asyncio.run(Supervisor(places, lock).serve())
     return 0

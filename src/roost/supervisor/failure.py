@@ -24,12 +24,14 @@ class Failure:
         why: for people.
         hopeless: trying again soon cannot help; something has to be changed.
         network: the way to the first machine may be gone: ask it before ssh is started.
+        left_over: the socket of a remote forward is there already, on the box.
         silent: for how many seconds nothing was heard before it was given up.
     """
 
     why: str
     hopeless: bool = False
     network: bool = True
+    left_over: bool = False
     silent: float = 0.0
 
 
@@ -39,6 +41,8 @@ def diagnose(text: str) -> Failure:
     for pattern in (_HOPELESS, _PORT_TAKEN):
         telling = [line for line in lines if pattern.search(line)]
         if telling:
-            return Failure(telling[0], hopeless=pattern is _HOPELESS, network=False)
+            left_over = "forwarding failed for listen path" in telling[0]
+            hopeless = pattern is _HOPELESS
+            return Failure(telling[0], hopeless=hopeless, network=False, left_over=left_over)
     lines = [line for line in lines if not line.startswith("channel ")] or lines
     return Failure(lines[0] if lines else "ssh ended without a word")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from roost import process
+from roost.errors import ProcessError
 from roost.model import Forward, ForwardKind
 from roost.supervisor.probe import CANARY_TARGET
 from roost.supervisor.protocol import Places, Wish
@@ -161,6 +163,20 @@ class Session:
             break
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def remove_left_over_sockets(wish: Wish, places: Places, env: Mapping[str, str]) -> None:
+    """Remove the sockets of remote forwards on the box that an ssh which was cut off has left.
+
+    sshd does so itself only with ``StreamLocalBindUnlink``. A file that is no socket stays.
+    """
+    from roost.ssh import command, remote_sh
+
+    paths = [f.listen for f in wish.parsed if f.kind is ForwardKind.REMOTE and f.listen[0] == "/"]
+    script = "; ".join(f"[ ! -S {q} ] || rm -f {q}" for q in map(shlex.quote, paths))
+    argv = command(places.config(wish.id), wish.box, remote_sh(script))
+    with contextlib.suppress(ProcessError):
+        process.run(argv, env=env, check=False, timeout=60)
 
 
 def is_running(pid: int, marker: str) -> bool:

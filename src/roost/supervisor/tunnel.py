@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from roost.errors import RoostError
 from roost.model import ForwardKind
 from roost.supervisor import pac, probe
 from roost.supervisor.failure import Failure, diagnose
 from roost.supervisor.protocol import ForwardStatus, Places, Status, Wish
-from roost.supervisor.session import Session
+from roost.supervisor.session import Session, remove_left_over_sockets
 from roost.supervisor.way import Way
 
 # Seconds. How often a tunnel is asked, and how long it may take to answer: less where something
@@ -31,6 +33,9 @@ _ASK_EVERY = 0.3
 # An old connection has so long to answer once the network is back: four round trips within
 # limits. After a long silence TCP's next retransmission is too far away to wait for it.
 _LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 1.5, 10.0
+
+
+_REMEMBERED = ("opened", "breaks", "broke", "broke_why", "gone")
 
 
 class Tunnel:
@@ -64,6 +69,7 @@ class Tunnel:
         )
         self.session: Session | None = None
         self.said = ""
+        self._swept = False
         self._pac: asyncio.Server | None = None
         self._environment = environment
         self._changed = changed
@@ -75,6 +81,18 @@ class Tunnel:
         """Look now, not at the next turn; ``event`` says what has happened, if anything has."""
         self._event = event or self._event
         self._wake.set()
+
+    def record(self) -> dict[str, Any]:
+        """What is to be remembered of it: the wish, and what people want to know later."""
+        kept = {name: getattr(self.status, name) for name in _REMEMBERED}
+        return {"wish": dataclasses.asdict(self.wish), **kept}
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """Take over what ``record`` returned in an earlier supervisor."""
+        for name in _REMEMBERED:
+            before = getattr(self.status, name)
+            if isinstance(record.get(name), type(before)):
+                setattr(self.status, name, record[name])
 
     async def adjust(self, wish: Wish) -> None:
         """Take another purpose for the same forwards."""
@@ -99,6 +117,13 @@ class Tunnel:
                 await self._serve_pac()
             failure = await self._life()
             self.status.pid = 0
+            if failure.left_over and not self._swept:
+                self._swept = True
+                await asyncio.to_thread(
+                    remove_left_over_sockets, self.wish, self.places, self._environment()
+                )
+                continue
+            self._set_state("down", failure.why)
             self.status.tries += 1
             await self._wait_for_return(failure)
 
@@ -133,8 +158,6 @@ class Tunnel:
                 await self._arrived()
                 failure = await self._keep(session)
                 self._lost(failure)
-            elif self.status.state != "up":
-                self._set_state("down", failure.why)
         finally:
             if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 self.said = session.complaint()
@@ -158,6 +181,7 @@ class Tunnel:
         if self.status.broke and self.status.state == "down":
             self.status.gone = now - self.status.broke
         self.status.tries = 0
+        self._swept = False
         self._set_state("up")
         await self.refresh(2.0)
         await self._way.remember(_PATIENCE)
@@ -171,10 +195,11 @@ class Tunnel:
         self._set_state("down", failure.why)
 
     def _set_state(self, state: str, why: str = "") -> None:
-        if self.status.state != state:
-            self.status.since = time.time()
+        changed = self.status.state != state
         self.status.state, self.status.why = state, why
-        self._changed()
+        if changed:
+            self.status.since = time.time()
+            self._changed()
 
     async def refresh(self, timeout: float) -> None:
         """Ask every forward now."""
