@@ -261,9 +261,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = Path(os.environ.pop(RUN_FOLDER))
     if (folder / "sandbox").exists() or (folder / "run").exists():
         engine = find_engine(os.environ)
-        ours = engine.containers(LABEL)
-        inside = [c for c in ours if Path(c["Config"]["Labels"][LABEL]).is_relative_to(folder)]
-        engine.remove([container["Id"] for container in inside])
+        for place in (folder / "sandbox").glob("*"):
+            engine.remove(engine.ids(f"{LABEL}={place}"))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from roost import process
 from roost.errors import MissingProgramError, ProcessError, SandboxError
 from roost.sandbox import advice
+from roost.sandbox.interrupts import deferred
 
 ENVIRONMENT_VARIABLE = "ROOST_ENGINE"
 KINDS = ("podman", "docker")
@@ -81,22 +82,33 @@ class Engine:
         """
         if not names:
             return []
-        # With one name missing the others are printed all the same, and the exit code is 1.
-        text = self(kind, "inspect", *names, check=False).stdout.strip()
+        done = self(kind, "inspect", *names, check=False)
+        if done.returncode != 0 and len(names) > 1:
+            # One that is gone, or half removed by somebody else, hides all the others.
+            return [found for name in names for found in self.inspect(kind, [name])]
+        text = done.stdout.strip()
         found: list[dict[str, Any]] = json.loads(text) if text else []
         return found
 
+    def ids(self, label: str) -> list[str]:
+        """Every container that carries ``label`` (``key`` or ``key=value``), in any state."""
+        return self("ps", "--all", "--quiet", "--filter", f"label={label}").stdout.split()
+
     def containers(self, label: str) -> list[dict[str, Any]]:
-        """Every container that carries ``label`` (``key`` or ``key=value``), running or not."""
-        ids = self("ps", "--all", "--quiet", "--filter", f"label={label}").stdout.split()
-        return self.inspect("container", ids)
+        """What is known of the containers that carry ``label``, but for broken ones."""
+        return self.inspect("container", self.ids(label))
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove containers at once, running or not; those that are gone do not matter."""
+        """Remove containers at once, running or not; those that are gone do not matter.
+
+        Ctrl-C waits for the end: a removal that is cut off leaves a container that the engine
+        lists, and knows nothing more about.
+        """
         # podman would wait for systemd to shut down; docker kills at once.
         now = ["--time", "0"] if self.kind == "podman" else []
-        if names:
-            self("rm", "--force", "--volumes", *now, *names, check=False)
+        with deferred():
+            for name in names:  # podman stops at the first one that is not there
+                self("rm", "--force", "--volumes", *now, name, check=False)
 
     def limits(self) -> list[str]:
         """The resource limits to ask for, as far as they may be raised here.

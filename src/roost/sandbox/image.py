@@ -67,6 +67,7 @@ class Images:
     note: Note
     facts: Mapping[str, str] = field(default_factory=releases.os_release)
     run: Run = process.run
+    _known_sources: dict[Release, tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def ensure(self, release: Release | None) -> Image:
         """The image for ``release``, built where it is missing.
@@ -201,7 +202,10 @@ class Images:
                 self.engine.remove([name])
 
     def _sources(self, release: Release) -> tuple[str, ...]:
-        return machine.package_sources(release, self.facts, self.run)
+        if release not in self._known_sources:  # apt takes half a second to say them
+            found = machine.package_sources(release, self.facts, self.run)
+            self._known_sources[release] = found
+        return self._known_sources[release]
 
     def _script(self, release: Release) -> str:
         values = {

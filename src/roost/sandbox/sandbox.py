@@ -157,9 +157,12 @@ class Sandbox:
             removed = list(dict.fromkeys(names)) or list(there)
             with deferred():
                 files.end_connections(self.workspace, removed, self.run)
-                self.engine.remove([there[name].container for name in removed])
                 remaining = [box.name for box in there.values() if box.name not in removed]
-                if not remaining:
+                if remaining:
+                    self.engine.remove([there[name].container for name in removed])
+                else:
+                    # By their label: with one that is broken among them.
+                    self.engine.remove(self.engine.ids(f"{boxes.LABEL}={self.root}"))
                     self._remove_folder()
             if remaining:
                 self._write(self.workspace, [n for n in remaining if there[n].running])
