@@ -72,5 +72,9 @@ ExecStart=/usr/bin/ssh-keygen -A
 WantedBy=multi-user.target
 UNIT
 systemctl enable --quiet ssh-host-keys.service
+# In a container with the old cgroup hierarchy nobody tells systemd that a group is empty, so
+# that the end of a user's last session takes twice this time, and their next login waits for it.
+mkdir -p /etc/systemd/system/user@.service.d
+printf '[Service]\nTimeoutStopSec=1s\n' >/etc/systemd/system/user@.service.d/container.conf
 # The console of a container is its log: a login prompt there waits for nobody.
 systemctl mask --quiet console-getty.service
