@@ -156,7 +156,8 @@ def private_network(
         os: what it runs.
         internet: let it out through the gateway, for what has to be installed on it.
     """
-    network = sum(cable.gateway == gateway for cable in _cables)
+    # A box may be the gateway of the next one: each cable of a sandbox is a network of its own.
+    network = sum(cable.gateway.sandbox is gateway.sandbox for cable in _cables)
     address = f"10.99.{network}.2"
     private = Private(via=gateway.name, address=address)
     gateway.sandbox.up([name], os=os or _CHOSEN, private=private)
