@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -29,6 +30,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def lines(count: int) -> str:
+    """What a cell with ``printing(count)`` prints."""
+    return "".join(f"line {number}\n" for number in range(count))
+
+
+def printing(count: int, pause: float) -> str:
+    """Code that prints lines, with a pause of so many seconds after each."""
+    return (
+        f"import time\nfor i in range({count}):\n"
+        f"    print('line', i, flush=True)\n    time.sleep({pause})"
+    )
 
 
 class Server:
@@ -100,8 +114,9 @@ class Server:
 
     def notebook(self, *sources: str, name: str = "nb.ipynb") -> str:
         """Write a notebook with these code cells; its path for the API."""
+        stem = name.split(".", maxsplit=1)[0]
         cells = [
-            {"cell_type": "code", "id": f"c{number}-{name.split('.')[0]}", "source": source,
+            {"cell_type": "code", "id": f"c{number}-{stem}", "source": source,
              "metadata": {}, "outputs": [], "execution_count": None}
             for number, source in enumerate(sources)
         ]  # fmt: skip
@@ -274,10 +289,8 @@ class Page:
                     f"{self.server.log.read_text()[-4000:]}"
                 )
             self._changed.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), 0.1)
-            except TimeoutError:
-                pass
 
     async def _socket(
         self, path: str, protocols: list[str] | None = None
@@ -313,8 +326,10 @@ class Page:
         while (data := await connection.read_message()) is not None:
             if isinstance(data, bytes) and self._protocol:
                 count = int.from_bytes(data[:8], "little")
-                at = [int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(1, count + 1)]
-                parts = [data[a:b] for a, b in zip(at, [*at[1:], None])]
+                at = [
+                    int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(1, count + 1)
+                ]
+                parts = [data[a:b] for a, b in zip(at, [*at[1:], None], strict=True)]
                 names = ("header", "parent_header", "metadata", "content")
                 message = dict(zip(names, map(json.loads, parts[1:5]), strict=True))
                 message["channel"] = parts[0].decode()

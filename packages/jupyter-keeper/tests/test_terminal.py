@@ -14,7 +14,9 @@ from jupyter_keeper.terminal import LONGEST_LINE, REACH, Screen
 
 WORDS = st.text(alphabet="abcXYZ 0189é█→ßЖ", min_size=1, max_size=12)
 CODES = ["0", "", "1", "22", "3", "31", "39", "42", "49", "1;35", "38;5;208", "97", "4", "7", "27"]
-MOVES = st.sampled_from(["\r", "\b", "\b\b\b", "\n", "\r\n", "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[J"])
+MOVES = st.sampled_from(
+    ["\r", "\b", "\b\b\b", "\n", "\r\n", "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[J"]
+)
 SIZED = st.builds("\x1b[{}{}".format, st.integers(0, 5), st.sampled_from("ACDG"))
 STYLES = st.builds("\x1b[{}m".format, st.sampled_from(CODES))
 NOISE = st.sampled_from(["\x07", "\x1b[?25l", "\x1b[?25h", "\x1b]0;title\x07", "\x1b(B"])
@@ -41,7 +43,7 @@ def shown(text: str) -> list[list[tuple[object, ...]]]:
     pyte.Stream(screen).feed(text.replace("\n", "\r\n"))
     lines = []
     for number in range(60):
-        row = screen.buffer[number] if number in screen.buffer else {}
+        row = screen.buffer.get(number, {})
         cells = [row.get(column, screen.default_char) for column in range(max(row, default=-1) + 1)]
         # the foreground of a blank cannot be seen
         line = [(c.data, c.data != " " and (c.fg, c.bold, c.italics), c.bg, c.underscore, c.reverse)

@@ -9,8 +9,8 @@ from typing import Any
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from tornado import web
 from tornado.ioloop import PeriodicCallback
+from tornado.web import authenticated
 from traitlets import Bool, Dict, Float, Int, Unicode
 
 from .outputs import Limits
@@ -26,7 +26,7 @@ class StatusHandler(APIHandler):
 
     auth_resource = "server"
 
-    @web.authenticated
+    @authenticated
     def get(self) -> None:
         self.finish(json.dumps(self.settings["jupyter_keeper_status"]()))
 
@@ -45,7 +45,7 @@ class KeeperExtension(ExtensionApp):
     save_interval = Float(
         5.0,
         config=True,
-        help="Seconds between two saves while output arrives; large notebooks are saved less often.",
+        help="Seconds between two saves while output arrives; less often for large notebooks.",
     )
     stream_limit = Int(
         1_000_000, config=True, help="Bytes of one stream output that are kept from its start."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.services.kernels.connection.base import (
     deserialize_binary_message,
@@ -19,14 +19,17 @@ from jupyter_server.services.kernels.connection.base import (
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.websocket import WebSocketClosedError
 
-from .kernel import KernelListener
 from .keeper import Keeper
+from .kernel import KernelListener
 
 V1 = "v1.kernel.websocket.jupyter.org"
 
 
 class KeeperConnection(ZMQChannelsWebsocketConnection):
     """The stock connection, with the outputs of shared notebooks left to the keeper."""
+
+    if TYPE_CHECKING:
+        channels: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -53,14 +56,13 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
 
     def create_stream(self) -> None:
         """Open the channels; the stdin socket may have been kept for us."""
-        super_identity = self.session.bsession
         kept = self._listener.questions.claim(self.session_id)
         for channel in ("iopub", "shell", "control", "stdin"):
             if channel == "stdin" and kept is not None:
                 stream = kept
             else:
                 connect = getattr(self.kernel_manager, f"connect_{channel}")
-                stream = connect(identity=super_identity)
+                stream = connect(identity=self.session.bsession)
             stream.channel = channel
             self.channels[channel] = stream
 
@@ -170,7 +172,8 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         _, parts = self.session.feed_identities(frames)
         kind = self.session.unpack(parts[1])["msg_type"]
         parent = self.session.unpack(parts[2]).get("msg_id", "")
-        return listener.owns(kind, parent)
+        owned: bool = listener.owns(kind, parent)
+        return owned
 
     def _read_run(self, message: Any) -> tuple[str, str] | None:
         """Message and cell id if a cell is to be run; takes note of answers to questions."""

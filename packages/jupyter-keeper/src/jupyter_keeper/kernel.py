@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import zmq
 from jupyter_client.session import Session
 
 from .keeper import ECHO_WAIT, Keeper, Run
@@ -134,7 +133,7 @@ class KernelListener:
         endpoint = self._stream.socket.last_endpoint
         # The size of the queue holds for connections made after it is set.
         self._stream.socket.disconnect(endpoint)
-        self._stream.socket.set(zmq.RCVHWM, RECEIVE_QUEUE)
+        self._stream.socket.rcvhwm = RECEIVE_QUEUE
         self._stream.socket.connect(endpoint)
         self._stream.on_recv(self._on_frames)
         self._control = self._manager.connect_control()

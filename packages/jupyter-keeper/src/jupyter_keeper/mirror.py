@@ -105,8 +105,9 @@ class Mirror:
     def _remove_old(self, youtputs: Array[Any]) -> str:
         """Remove what is to be replaced; the result goes to the end of the last stream."""
         count = len(self._shown)
+        pairs = zip(self._shown, self.outputs.items, strict=False)
         same = next(
-            (at for at, (a, b) in enumerate(zip(self._shown, self.outputs.items)) if a is not b),
+            (at for at, (a, b) in enumerate(pairs) if a is not b),
             min(count, len(self.outputs.items)),
         )
         last = self._shown[-1] if self._shown else None
@@ -145,7 +146,8 @@ class Mirror:
         others: list[Output] = [
             RichOutput(youtputs[index].to_py()) for index in range(count, len(youtputs))
         ]
-        if all(ours is shown for ours, shown in zip(self.outputs.items, self._shown)):
+        pairs = zip(self.outputs.items, self._shown, strict=False)
+        if all(ours is shown for ours, shown in pairs):
             self.outputs.items[count:count] = others
             if isinstance(last, StreamOutput):
                 self.outputs.continue_stream(last, at=count + len(others))

@@ -95,7 +95,9 @@ class Notebooks:
 
     def __iter__(self) -> Iterator[Notebook]:
         rooms = self._collaboration.ywebsocket_server.rooms
-        for name in [name for name, book in self._known.items() if rooms.get(name) is not book.room]:
+        for name in [
+            name for name, book in self._known.items() if rooms.get(name) is not book.room
+        ]:
             del self._known[name]
         for name, room in list(rooms.items()):
             if getattr(room, "file_type", None) == "notebook" and room.ready:

@@ -23,6 +23,7 @@ _FIELDS = {
     "error": ("ename", "evalue", "traceback"),
 }
 
+
 @dataclass(frozen=True)
 class Limits:
     """How much one cell may hold.

@@ -236,7 +236,7 @@ def _restyle(style: Style, arguments: str) -> Style:
 
 
 def _kind(code: str) -> str:
-    number = int(code.split(";")[0])
+    number = int(code.split(";", maxsplit=1)[0])
     if number in (38, 48):
         return "colour" if number == 38 else "background"
     return next(kind for kind, setting, _ in _KINDS if number in setting)

@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.specifiers import SpecifierSet
 
 SUPPORTED = {
-    "jupyter-server": ">=2.14,<2.22",
+    "jupyter-server": ">=2.15,<2.22",
     "jupyterlab": ">=4.4,<4.7",
-    "jupyter-server-ydoc": ">=2.1,<3.1",
-    "jupyter-ydoc": ">=3.1,<4.3",
-    "pycrdt": ">=0.12.15,<0.15",
+    "jupyter-server-ydoc": ">=2.4,<3.1",
+    "jupyter-ydoc": ">=3.4,<4.3",
+    "pycrdt": ">=0.12.30,<0.15",
 }
 """Distribution name to the releases that work; ``pyproject.toml`` says the same."""
 

@@ -27,9 +27,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_lab(
-    chromium: Browser, server: Server, tmp_path: Path
-) -> Iterator[Callable[..., Lab]]:
+def open_lab(chromium: Browser, server: Server, tmp_path: Path) -> Iterator[Callable[..., Lab]]:
     """Opens a notebook as a new browser would: with no cookies, no storage, no cache."""
     labs: list[Lab] = []
 

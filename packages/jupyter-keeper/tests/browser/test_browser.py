@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 
@@ -9,16 +10,11 @@ import pytest
 from lab import Lab
 from playwright.sync_api import expect
 from relay import Relay
-from support import Server
+from support import Server, lines, printing
 
 pytestmark = pytest.mark.browser
 
 Open = Callable[..., Lab]
-LINES = "import time\nfor i in range({count}):\n    print('line', i, flush=True)\n    time.sleep({pause})"
-
-
-def lines(count: int) -> str:
-    return "".join(f"line {number}\n" for number in range(count))
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def name() -> str:
 def test_page_stays_open_through_a_bad_link(
     server: Server, relay: Relay, open_lab: Open, name: str, how: str
 ) -> None:
-    path = server.notebook(LINES.format(count=60, pause=0.2), name=name)
+    path = server.notebook(printing(count=60, pause=0.2), name=name)
     lab = open_lab(path, relay.port)
     lab.run()
     lab.wait_text("line 5\n")
@@ -49,7 +45,7 @@ def test_page_stays_open_through_a_bad_link(
 
 
 def test_browser_closed_and_a_new_one(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(LINES.format(count=60, pause=0.15), name=name)
+    path = server.notebook(printing(count=60, pause=0.15), name=name)
     first = open_lab(path)
     first.run()
     first.wait_text("line 5\n")
@@ -217,22 +213,21 @@ def test_widgets(server: Server, open_lab: Open, name: str) -> None:
 
 
 def test_interrupt_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(LINES.format(count=500, pause=0.1), name=name)
+    path = server.notebook(printing(count=500, pause=0.1), name=name)
     first = open_lab(path)
     first.run()
     first.wait_text("line 3\n")
     first.close()
     second = open_lab(path)
     second.wait_prompt("[*]:")
-    second.page.locator("[data-command='notebook:interrupt-kernel'], "
-                        "jp-button[title^='Interrupt'], button[title^='Interrupt']").first.click()  # fmt: skip
+    second.menu("Kernel", "Interrupt Kernel")
     second.wait_prompt("[1]:")
     assert "KeyboardInterrupt" in second.text()
     second.shot("interrupted")
 
 
 def test_output_cleared_in_the_middle(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(LINES.format(count=40, pause=0.1), name=name)
+    path = server.notebook(printing(count=40, pause=0.1), name=name)
     lab = open_lab(path)
     lab.run()
     lab.wait_text("line 5\n")
@@ -245,7 +240,7 @@ def test_output_cleared_in_the_middle(server: Server, open_lab: Open, name: str)
 
 
 def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(LINES.format(count=20, pause=0.1), "print('second')", name=name)
+    path = server.notebook(printing(count=20, pause=0.1), "print('second')", name=name)
     one, other = open_lab(path), open_lab(path)
     one.run(0)
     other.wait_prompt("[*]:")
@@ -258,7 +253,7 @@ def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) ->
 
 
 def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(LINES.format(count=500, pause=0.1), "print('ok')", name=name)
+    path = server.notebook(printing(count=500, pause=0.1), "print('ok')", name=name)
     first = open_lab(path)
     first.run()
     first.wait_text("line 3\n")
@@ -313,9 +308,6 @@ def test_a_quiet_time_then_output(open_lab: Open, new_server: Callable[..., Serv
     lab = open_lab(path, on=server)
     lab.wait_prompt("[*]:")
     lab.close()
-    lab.server.saved_text()
-    import time
-
     deadline = time.monotonic() + 40
     while "late" not in server.saved_text():
         assert time.monotonic() < deadline, server.log.read_text()[-3000:]
