@@ -1,0 +1,325 @@
+"""The parts of the supervisor that need no box."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import plistlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from roost import autostart, process
+from roost.errors import RoostError
+from roost.model import Forward
+from roost.paths import Paths
+from roost.supervisor import network, pac, probe, session
+from roost.supervisor.daemon import Lock, Supervisor
+from roost.supervisor.failure import diagnose
+from roost.supervisor.protocol import Places, Status, Wish, ensure_private, places
+from roost.supervisor.way import Way, first_hop
+
+WISH = Wish("gpu1", "/w/.roost/ssh_config", ("127.0.0.1:6006:localhost:6006", "D:127.0.0.1:8157"))
+
+
+@pytest.fixture
+def there(paths: Paths) -> Places:
+    found = places(paths.runtime, paths.state)
+    ensure_private(found.runtime)
+    return found
+
+
+def test_a_wish_survives_json() -> None:
+    full = dataclasses.replace(WISH, label="proxy", speaks={"a": "ssh"}, pac=(8158, "script"))
+    for wish in (WISH, full):
+        assert Wish.from_json(json.loads(json.dumps(dataclasses.asdict(wish)))) == wish
+    assert full.id == WISH.id
+    assert full.purpose != WISH.purpose
+
+
+def test_ssh_reads_the_arguments_as_they_are_meant(there: Places, tmp_path: Path) -> None:
+    config = tmp_path / "it's 100% a config"
+    config.write_text("Host gpu1\n    HostName 192.0.2.1\n    ControlMaster auto\n")
+    wish = dataclasses.replace(WISH, config=str(config))
+    session.write_config(wish, there)
+
+    argv = session.arguments(wish, there)
+    read = process.run([argv[0], "-G", *argv[1:]]).stdout.splitlines()
+
+    options = dict(line.split(" ", 1) for line in read if " " in line)
+    assert options["hostname"] == "192.0.2.1"
+    assert options["controlmaster"] == "false"
+    assert options["batchmode"] == "yes"
+    assert options["exitonforwardfailure"] == "yes"
+    assert "dynamicforward [127.0.0.1]:8157" in read
+    assert "localforward [127.0.0.1]:6006 [localhost]:6006" in read
+
+
+def test_the_gateway_is_the_first_machine(there: Places, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host gate\n  HostName 192.0.2.1\n  Port 2200\n"
+        "Host inner\n  HostName 10.0.0.1\n  ProxyJump gate\n"
+        "Host deep\n  ProxyJump inner\n"
+        "Host odd\n  ProxyCommand nc %h %p\n"
+        "Host plain\n  HostName 192.0.2.9\n"
+    )
+    for box, host, port in (("inner", "192.0.2.1", 2200), ("deep", "192.0.2.1", 2200)):
+        hop = first_hop(config, box)
+        assert hop is not None
+        assert (hop.host, hop.port) == (host, port)
+    assert first_hop(config, "odd") is None
+    plain = first_hop(config, "plain")
+    assert plain is not None
+    assert plain.host == "192.0.2.9"
+
+
+@pytest.mark.parametrize(
+    ("said", "why", "hopeless", "network", "left_over"),
+    [
+        (
+            "ssh: connect to host gpu1 port 22: Connection refused\n",
+            "ssh: connect to host gpu1 port 22: Connection refused",
+            False,
+            True,
+            False,
+        ),
+        (
+            "channel 2: open failed: connect failed: Connection refused\n"
+            "Timeout, server 192.0.2.1 not responding.\n",
+            "Timeout, server 192.0.2.1 not responding.",
+            False,
+            True,
+            False,
+        ),
+        (
+            "me@192.0.2.1: Permission denied (publickey).\n",
+            "me@192.0.2.1: Permission denied (publickey).",
+            True,
+            False,
+            False,
+        ),
+        (
+            "bind [127.0.0.1]:8888: Address already in use\n"
+            "channel_setup_fwd_listener_tcpip: cannot listen to port: 8888\n",
+            "bind [127.0.0.1]:8888: Address already in use",
+            False,
+            False,
+            False,
+        ),
+        (
+            "Error: remote port forwarding failed for listen path /home/ann/e.sock\n",
+            "Error: remote port forwarding failed for listen path /home/ann/e.sock",
+            False,
+            False,
+            True,
+        ),
+        ("", "ssh ended without a word", False, True, False),
+    ],
+)
+def test_reads_why_ssh_ended(
+    said: str, why: str, hopeless: bool, network: bool, left_over: bool
+) -> None:
+    found = diagnose(said)
+    assert (found.why, found.hopeless) == (why, hopeless)
+    assert (found.network, found.left_over) == (network, left_over)
+
+
+def test_the_supervisor_stays_small() -> None:
+    """It runs all day: nothing heavy is imported."""
+    heavy = "{'ansible', 'rich', 'yaml', 'ssl', 'roost.inventory', 'roost.cli'}"
+    code = (
+        "import runpy, sys; sys.argv = ['x', '/nowhere', '/nowhere']\n"
+        "try: runpy.run_module('roost.supervisor', run_name='not main')\n"
+        "finally: print(sorted(m for m in sys.modules if sys.modules[m] and "
+        f"m in {heavy}))"
+    )
+    assert process.run([sys.executable, "-c", code]).stdout.strip() == "[]"
+
+
+def test_there_is_one_supervisor(there: Places) -> None:
+    first, second = Lock(there.lock), Lock(there.lock)
+    assert first.take()
+    assert not second.take()
+    assert first.is_ours()
+    there.lock.unlink()
+    assert not first.is_ours()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"tunnels": 3}', '{"tunnels": [3, {}]}'])
+def test_a_damaged_record_is_put_aside(there: Places, text: str) -> None:
+    ensure_private(there.state)
+    there.wishes.write_text(text)
+
+    async def resume() -> int:
+        supervisor = Supervisor(there, Lock(there.lock))
+        await supervisor._resume()
+        return len(supervisor.tunnels)
+
+    assert asyncio.run(resume()) == 0
+
+
+def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(RoostError, match="too long"):
+        places(tmp_path / ("x" * 90), tmp_path)
+
+
+def test_any_answer_proves_a_session_alive(there: Places) -> None:
+    path = str(there.runtime / "canary")
+
+    async def ask(answer: bytes | None) -> bool:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            if answer is not None:
+                writer.write(answer)
+                writer.close()
+
+        async with await asyncio.start_unix_server(serve, path):
+            found = await probe.alive(path, 0.2)
+        Path(path).unlink(missing_ok=True)
+        return found
+
+    assert asyncio.run(ask(b"REJECTED EXTERNAL\r\n"))
+    assert asyncio.run(ask(b""))
+    assert not asyncio.run(ask(None))
+    assert not asyncio.run(probe.alive(path, 0.2))
+
+
+def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
+    """A question that is not answered does not hold up the next one."""
+    config = tmp_path / "config"
+
+    async def ask() -> tuple[float | None, float | None]:
+        server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        config.write_text(f"Host gpu1\n  HostName 127.0.0.1\n  Port {port}\n")
+        server.close()
+        await server.wait_closed()
+        way = Way(config, "gpu1")
+        closed = await way.ask(0.1)
+        again = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", port)
+        opened = await way.ask(1.0)
+        again.close()
+        return closed, opened
+
+    closed, opened = asyncio.run(ask())
+    assert closed is None
+    assert opened is not None
+
+
+def test_notices_that_it_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_TICK", 0.01)
+    woke: list[float] = []
+    real = time.time
+
+    async def sleep() -> None:
+        clock = asyncio.create_task(network.watch_clock(woke.append))
+        await asyncio.sleep(0.05)
+        assert not woke
+        monkeypatch.setattr(network.time, "time", lambda: real() + 3600)
+        async with asyncio.timeout(5):
+            while not woke:
+                await asyncio.sleep(0.01)
+        clock.cancel()
+
+    asyncio.run(sleep())
+    assert 3590 < woke[0] < 3610
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.getuid() != 0, reason="gives the loopback device an address"
+)
+def test_notices_that_the_network_changed() -> None:
+    changes: list[bool] = []
+
+    async def change() -> None:
+        monitor = network.open_monitor()
+        assert monitor is not None
+        network.watch_network(monitor, lambda: changes.append(True))
+        address = ["127.77.0.1/32", "dev", "lo"]
+        await asyncio.to_thread(process.run, ["ip", "addr", "add", *address])
+        try:
+            async with asyncio.timeout(5):
+                while not changes:
+                    await asyncio.sleep(0.01)
+        finally:
+            await asyncio.to_thread(process.run, ["ip", "addr", "del", *address])
+            asyncio.get_running_loop().remove_reader(monitor)
+            monitor.close()
+
+    asyncio.run(change())
+
+
+def test_serves_the_script_and_nothing_else() -> None:
+    async def fetch(path: str) -> tuple[str, str]:
+        server = await pac.serve(0, "function FindProxyForURL() {}")
+        port = server.sockets[0].getsockname()[1]
+        argv = ["curl", "-sSi", "--noproxy", "*", f"http://127.0.0.1:{port}{path}"]
+        done = await asyncio.to_thread(process.run, argv)
+        server.close()
+        head, _, body = done.stdout.partition("\n\n")
+        return head, body
+
+    head, body = asyncio.run(fetch("/proxy.pac"))
+    assert "application/x-ns-proxy-autoconfig" in head
+    assert body == "function FindProxyForURL() {}"
+    assert " 404 " in asyncio.run(fetch("/etc/passwd"))[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "speaks"),
+    [("2222:localhost:22", "ssh"), ("80:web:80", "http /"), ("5432:db:5432", ""), ("D:1080", "")],
+)
+def test_what_a_forward_speaks_by_its_port(spec: str, speaks: str) -> None:
+    assert probe.speaks(Forward.parse(spec)) == speaks
+
+
+def test_a_status_survives_json() -> None:
+    status = Status("id", "gpu1", "lab", "/c", [], breaks=3, broke_why="why")
+    assert Status.from_json(json.loads(json.dumps(dataclasses.asdict(status)))) == status
+
+
+def test_systemd_takes_the_unit(paths: Paths, tmp_path: Path) -> None:
+    odd = dataclasses.replace(paths, state=tmp_path / 'a "quoted" $folder 100%')
+    unit = tmp_path / autostart.UNIT
+    unit.write_bytes(autostart.render(odd, "linux"))
+    if not (verify := process.which("systemd-analyze")):
+        pytest.fail("systemd-analyze is missing")
+    done = process.run(
+        [verify, "--user", "verify", unit],
+        env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_launchd_is_given_the_same_command(paths: Paths) -> None:
+    agent = plistlib.loads(autostart.render(paths, "darwin"))
+    assert agent["ProgramArguments"] == autostart.supervisor_command(paths)
+    assert agent["RunAtLoad"] is True
+
+
+def test_without_a_service_manager_nothing_is_left(paths: Paths, tmp_path: Path) -> None:
+    refusing = tmp_path / "bin" / "systemctl"
+    refusing.parent.mkdir()
+    refusing.write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
+    refusing.chmod(0o700)
+    environ = {**os.environ, "PATH": f"{refusing.parent}:{os.environ['PATH']}"}
+
+    with pytest.raises(RoostError, match="service manager"):
+        autostart.switch_on(paths, environ, "linux")
+
+    assert not autostart.unit_path(paths, environ, "linux").exists()
+    assert not autostart.switch_off(paths, environ, "linux")
+
+
+def test_ends_at_once_beside_another_one(there: Places, paths: Paths) -> None:
+    lock = Lock(there.lock)
+    assert lock.take()
+    argv = autostart.supervisor_command(paths)
+    assert subprocess.run(argv, check=False, timeout=30).returncode == 0
