@@ -85,6 +85,7 @@ import re  # noqa: E402
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from typing import IO  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
@@ -144,8 +145,9 @@ WantedBy=sysinit.target
 class Guard:
     """The steps; each may be called twice."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: AnsibleModule, lock: IO[str]) -> None:
         self.module = module
+        self.lock = lock
         self.params = module.params
         self.settings = {k: self.known(k, v) for k, v in self.params["settings"].items()}
 
@@ -160,13 +162,18 @@ class Guard:
         return ",".join(word for word in value if word in query)
 
     def wait_for_others(self) -> None:
-        """Another run may be proving its change at this moment; its timer bounds the wait."""
+        """Another run may be proving its change at this moment; its timer bounds the wait.
+
+        The lock is let go meanwhile: the other run needs it for its "commit".
+        """
         deadline = time.monotonic() + self.params["seconds"] + 30
         while os.path.exists(PENDING) or os.path.exists(f"{STATE}/rolling"):
             if time.monotonic() > deadline:
                 self.run("sh", f"{STATE}/rollback.sh")
                 return
+            fcntl.flock(self.lock, fcntl.LOCK_UN)
             time.sleep(0.2)
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
 
     def staged(self, folder: str) -> str:
         """A copy of the whole configuration with the wanted files in it, in ``folder``."""
@@ -348,7 +355,7 @@ def main() -> None:
     os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     with open("/run/roost-sshd.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        module.exit_json(**getattr(Guard(module), module.params["step"])())
+        module.exit_json(**getattr(Guard(module, lock), module.params["step"])())
 
 
 if __name__ == "__main__":

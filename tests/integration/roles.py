@@ -56,6 +56,8 @@ def environment(box: LiveBox) -> dict[str, str]:
         "ANSIBLE_STDOUT_CALLBACK": "default",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
         "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
+        # The runs of one test share a connection, however slow the machine is.
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=600s",
     }
 
 

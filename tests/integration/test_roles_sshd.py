@@ -28,7 +28,8 @@ def plain(shared_box: Callable[..., LiveBox]) -> Iterator[LiveBox]:
     """A box with the base and with sshd as the distribution sets it up; taken back at the end."""
     box = shared_box("sshd", provision)
     yield box
-    assert sshd(box, sshd_state="absent").returncode == 0
+    if sh(box, f"ls {DROPIN}", check=False):
+        assert sshd(box, sshd_state="absent").returncode == 0
     assert sh(box, "ls /etc/ssh/sshd_config.d") == ""
 
 
@@ -68,8 +69,8 @@ def test_what_the_daemon_says_afterwards(plain: LiveBox) -> None:
         before = new_logins(plain)
         first = sshd(plain)
         assert first.returncode == 0, first.text
-        # One for the run, and a new one as the proof.
-        assert new_logins(plain) == before + 2
+        # The run shares the connection of the one before: the new one is the proof.
+        assert new_logins(plain) == before + 1
         said = effective(plain)
         assert said["passwordauthentication"] == "no"
         assert said["kbdinteractiveauthentication"] == "no"
@@ -141,13 +142,13 @@ def test_a_broken_file_of_somebody_else_is_named(plain: LiveBox) -> None:
 
 def test_a_file_that_overrides_ours_is_found(plain: LiveBox) -> None:
     assert sshd(plain).returncode == 0
-    sh(plain, "echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/000-first.conf")
+    sh(plain, "echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/00-first.conf")
     try:
         done = sshd(plain)
         assert done.returncode == 2
         assert "PasswordAuthentication is 'yes'" in done.failed[0]
     finally:
-        sh(plain, "rm /etc/ssh/sshd_config.d/000-first.conf")
+        sh(plain, "rm /etc/ssh/sshd_config.d/00-first.conf")
 
 
 def test_a_value_that_sshd_refuses_changes_nothing(plain: LiveBox) -> None:
