@@ -243,9 +243,9 @@ def cli(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code is 1 where a kernel cannot be had."""
     args = parser().parse_args(argv)
     try:
-        print(args.verb(args))  # noqa: T201
+        print(args.verb(args))
     except (KernelError, OSError, ValueError) as error:
-        print(f"roost-kernel: {error}", file=sys.stderr)  # noqa: T201
+        print(f"roost-kernel: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,0 +1,168 @@
+"""The command rmate against an editor on a socket: open, save, close, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "roles" / "rmate" / "files" / "rmate.py"
+
+
+@dataclass
+class Editor:
+    """The near side: takes one connection and speaks the protocol."""
+
+    listener: socket.socket
+    opened: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def accept(self) -> None:
+        self.link, _ = self.listener.accept()
+        self.link.settimeout(20)
+        self.stream = self.link.makefile("rwb")
+        self.say(b"An Editor 1.0\n")
+        while (line := self.stream.readline()) != b".\n":
+            assert line == b"open\n"
+            fields = {}
+            while not (line := self.stream.readline()).startswith(b"data: "):
+                key, _, value = line.decode().strip().partition(": ")
+                fields[key] = value
+            self.opened.append((fields, self.stream.read(int(line.split()[1]))))
+            assert self.stream.readline() == self.stream.readline() == b"\n"
+
+    def say(self, text: bytes) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+    def save(self, token: str, data: bytes) -> None:
+        self.say(b"save\ntoken: %s\ndata: %d\n%s\n\n" % (token.encode(), len(data), data))
+
+    def close(self, token: str) -> None:
+        self.say(b"close\ntoken: %s\n\n" % token.encode())
+
+
+@pytest.fixture
+def editor(tmp_path: Path) -> Iterator[Editor]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.settimeout(20)
+        yield Editor(listener)
+
+
+def start(tmp_path: Path, *words: str, stdin: bytes | None = None) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "HOME": str(tmp_path), "RMATE_SOCKET": str(tmp_path / "s")}
+    env |= {"RMATE_PORT": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, str(PROGRAM), *words], env=env, **pipes)  # type: ignore[call-overload]
+    if stdin is not None:
+        child.stdin.write(stdin)
+        child.stdin.close()
+    return child  # type: ignore[no-any-return]
+
+
+def test_a_file_is_opened_saved_and_closed(editor: Editor, tmp_path: Path) -> None:
+    file = tmp_path / "ä b.txt"
+    file.write_bytes(b"old\n")
+    file.chmod(0o640)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with start(tmp_path, "--wait", "--line", "7", str(link)) as child:
+        editor.accept()
+        fields, data = editor.opened[0]
+        assert data == b"old\n"
+        assert fields["real-path"] == fields["token"] == str(file)
+        assert fields["selection"] == "7"
+        assert fields["data-on-save"] == "yes"
+        assert fields["display-name"] == f"{socket.gethostname()}:{link}"
+        editor.save(str(file), b"save\ntoken: x\n\nclose\n")  # a text like the protocol's own
+        editor.save(str(file), b"new\n")
+        editor.close(str(file))
+        assert child.wait(20) == 0
+    assert file.read_bytes() == b"new\n"
+    assert link.is_symlink()
+    assert oct(file.stat().st_mode)[-3:] == "640"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "link", "s", "ä b.txt"]
+
+
+def test_a_file_with_two_names_keeps_both(editor: Editor, tmp_path: Path) -> None:
+    file, other = tmp_path / "a", tmp_path / "b"
+    file.write_text("old")
+    other.hardlink_to(file)
+    with start(tmp_path, "-w", str(file)) as child:
+        editor.accept()
+        editor.save(str(file), b"new")
+        editor.close(str(file))
+        assert child.wait(20) == 0
+    assert other.read_text() == "new"
+    assert not (tmp_path / "a~").exists()
+
+
+def test_two_files_and_a_new_one(editor: Editor, tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_bytes(b"\0\xff")
+    with start(tmp_path, "-w", str(first), str(second)) as child:
+        editor.accept()
+        assert [data for _, data in editor.opened] == [b"\0\xff", b""]
+        editor.close(str(first))
+        editor.save(str(second), b"made")
+        editor.close(str(second))
+        assert child.wait(20) == 0
+    assert second.read_bytes() == b"made"
+
+
+def test_the_prompt_comes_back_and_the_editor_goes_on(editor: Editor, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("old")
+    with start(tmp_path, str(file)) as child:
+        editor.accept()
+        assert child.wait(20) == 0
+        assert child.stdout is not None
+        assert child.stdout.read() == b""  # nobody holds the terminal any more
+    editor.save(str(file), b"new")
+    editor.close(str(file))
+    assert editor.stream.read() == b""  # it has ended
+    assert file.read_text() == "new"
+
+
+def test_a_pipe_goes_through_the_editor(editor: Editor, tmp_path: Path) -> None:
+    with start(tmp_path, "-", stdin=b"in") as child:
+        editor.accept()
+        assert editor.opened[0][1] == b"in"
+        editor.save("-", b"out")
+        editor.close("-")
+        assert child.stdout is not None
+        assert child.stdout.read() == b"out"
+
+
+def test_half_a_file_is_never_saved(editor: Editor, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("old")
+    with start(tmp_path, "-w", str(file)) as child:
+        editor.accept()
+        editor.say(b"save\ntoken: %s\ndata: 100\nhalf" % str(file).encode())
+        editor.stream.close()
+        editor.link.shutdown(socket.SHUT_RDWR)
+        assert child.wait(20) == 0
+    assert file.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("f", "no editor answers"), (".", "is a folder"), ("missing/f", "cannot be written")],
+)
+def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "f").touch()
+    if name == "missing/f":
+        (tmp_path / "missing").touch()
+    with start(tmp_path, str(tmp_path / name)) as child:
+        out, err = child.communicate(timeout=20)
+    assert (child.returncode, out) == (1, b"")
+    assert err.decode().startswith("rmate: ") and said in err.decode()
+    assert err.count(b"\n") == 1
