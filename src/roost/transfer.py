@@ -329,14 +329,21 @@ def _foreground(argv: list[str]) -> tuple[int, str]:
 def _failure(transfer: Transfer, code: int, said: str) -> RoostError:
     name = transfer.box.name
     lines = [s for s in said.splitlines() if s.strip() and "rsync error:" not in s]
-    if code in BROKEN:
+    if code in BROKEN and "shell produces no output" not in said:
         return SshError(
             f"the connection to {name} was lost",
             why=lines[-1] if lines else None,
             fix="run it again: it goes on where it stopped",
         )
+    if "is your shell clean" in said or "shell produces no output" in said:
+        return RoostError(
+            f"a start-up file of yours on {name} prints something even when no one logs in",
+            why="rsync and scp talk over the same line",
+            fix=f"see it: roost ssh {name} -- true; move it below the test for an interactive "
+            "shell (in ~/.bashrc, ~/.zshenv or config.fish)",
+        )
     return ProcessError(
-        f"{'rsync' if code else 'scp'} failed with exit code {code}",
+        f"the transfer failed with exit code {code}",
         returncode=code,
         stderr=said,
         why="; ".join(lines[:3]) or None,

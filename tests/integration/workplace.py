@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from roost.job_stream import Remote
 from roost.paths import Paths
 
 T = TypeVar("T")
+_numbers = itertools.count()
 PROGRAMS = ("python3", "tmux", "rsync", "fish", "zsh", "task-spooler")
 
 
@@ -60,9 +62,10 @@ def runner_of(box: LiveBox, job: str) -> str:
     return str(json.loads(state)["process"]["runner"])
 
 
-def mount(box: LiveBox, *words: str) -> None:
-    """Run mount in the box with the rights that it has not itself."""
-    process.run(["nsenter", "--target", str(box.now.pid), "--mount", "mount", *words])
+def with_all_rights(box: LiveBox, *words: str) -> None:
+    """Run a program in the box with the rights that it has not itself, to mount something."""
+    inside = ["nsenter", "--target", str(box.now.pid), "--mount", "--pid"]
+    process.run([*inside, *words])
 
 
 def output_of(box: LiveBox, *words: str) -> bytes:
@@ -99,7 +102,7 @@ class Terminal:
 @contextmanager
 def terminal(folder: Path, *words: str | Path) -> Iterator[Terminal]:
     """Run a roost command on a terminal; its exit code is shown at its end as ``exit N``."""
-    tmux = ["tmux", "-u", "-S", str(folder / "terminal"), "-f", "/dev/null"]
+    tmux = ["tmux", "-u", "-S", str(folder / f"terminal{next(_numbers)}"), "-f", "/dev/null"]
     script = '"$@"; echo "exit $?"; read wait'
     size = ["-x", "100", "-y", "30"]
     argv = ["sh", "-c", script, "sh", ROOST, *words]

@@ -1,5 +1,6 @@
 """Start a job's command: its environment, its terminal, and the process that sees its end."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -10,6 +11,7 @@ import subprocess
 import termios
 from typing import Any
 
+from roost.onbox.proc import family
 from roost.onbox.store import mark_of
 
 MARK = b"\x1eroost environment\n"
@@ -78,6 +80,8 @@ def lead(spec: Spec, env: dict[str, str], slave: int, report: int, release: int)
     begun = {"failure": failure} if failure else {"begun": pid}
     os.write(report, (json.dumps(begun) + "\n").encode())
     os.close(slave)
+    # The kernel tells the leader alone that the terminal is gone: the runner was killed.
+    signal.signal(signal.SIGHUP, lambda *_: hang_up(os.getpid()))
     status, usage = os.wait4(pid, 0)[1:]
     ended = {
         "code": 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
@@ -86,10 +90,18 @@ def lead(spec: Spec, env: dict[str, str], slave: int, report: int, release: int)
         "cpu_system": usage.ru_stime,
         "max_rss_kib": usage.ru_maxrss,
     }
-    os.write(report, (json.dumps(ended) + "\n").encode())
+    with contextlib.suppress(BrokenPipeError):
+        os.write(report, (json.dumps(ended) + "\n").encode())
     os.close(report)
     os.read(release, 1)
     os._exit(0)
+
+
+def hang_up(leader: int) -> None:
+    """Tell all of the session."""
+    for pid in family(leader):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGHUP)
 
 
 def become(spec: Spec, env: dict[str, str], slave: int, failed: int) -> None:

@@ -55,7 +55,7 @@ class Runner:
         self.pane = True
         self.oom = oom_kills()
         self.leader = 0
-        self.master = -1
+        self.master = self.lock = -1
         self.wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -124,6 +124,8 @@ class Runner:
         if self.leader == 0:
             os.close(self.master)
             os.close(self.release)
+            if self.lock >= 0:
+                os.close(self.lock)
             signal.set_wakeup_fd(-1)
             lead(self.spec, env, self.slave, report_write, release_read)
         os.close(report_write)

@@ -71,7 +71,8 @@ def describe(job_id: str, now_boot: tuple[str, float] | None = None) -> Job:
         job.setdefault("reason", "its tmux session was ended")
     if job["state"] == "ended":
         job["state"] = "done" if job.get("code") == 0 else "failed"
-    job["left"] = len(marked(mark_of(spec))) if over and spec.get("boot") == this_boot else 0
+    still = job["state"] not in GOING and spec.get("boot") == this_boot
+    job["left"] = len(marked(mark_of(spec))) if still else 0
     job["writing"] = running
     return job
 

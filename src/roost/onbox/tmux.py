@@ -110,6 +110,8 @@ def open_job(spec: Job, folder: str) -> None:
         *(";", "set-option", "-w", *at, "remain-on-exit", "off"),
         *(";", "set-option", "-w", *at, "automatic-rename", "off"),
         *(";", "set-option", *at, "key-table", TABLE),
+        # A slow line delivers keys in a bunch: taken for a paste, Ctrl-C would reach the job.
+        *(";", "set-option", *at, "assume-paste-time", "0"),
         check=False,
     )
     root = tmux("list-keys", "-T", "root", check=False).splitlines()
