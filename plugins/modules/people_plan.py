@@ -91,28 +91,51 @@ import struct  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-FIELDS = "name full_name keys boxes sudo shell groups until state home".split()
+FIELDS = ["name", "full_name", "keys", "boxes", "sudo", "shell", "groups", "until", "state", "home"]
 # useradd(8) of Debian and Ubuntu: at most 32 characters, no upper case.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MIN_RSA_BITS = 2048
 FIRST_PERSONAL_UID = 1000  # UID_MIN of login.defs(5)
 NOBODY_UID = 65534
-KEY_TYPES = (
-    "ssh-ed25519 ssh-rsa ecdsa-sha2-nistp256 ecdsa-sha2-nistp384 ecdsa-sha2-nistp521 "
-    "sk-ssh-ed25519@openssh.com sk-ecdsa-sha2-nistp256@openssh.com"
-).split()
+KEY_TYPES = [
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+]
 # AUTHORIZED_KEYS FILE FORMAT of sshd(8); sshd drops a whole line for one option it does not know.
-OPTIONS = (
-    "agent-forwarding cert-authority command environment expiry-time from no-agent-forwarding "
-    "no-port-forwarding no-pty no-touch-required no-user-rc no-x11-forwarding permitlisten "
-    "permitopen port-forwarding principals pty restrict tunnel user-rc verify-required "
-    "x11-forwarding"
-).split()
+OPTIONS = [
+    "agent-forwarding",
+    "cert-authority",
+    "command",
+    "environment",
+    "expiry-time",
+    "from",
+    "no-agent-forwarding",
+    "no-port-forwarding",
+    "no-pty",
+    "no-touch-required",
+    "no-user-rc",
+    "no-x11-forwarding",
+    "permitlisten",
+    "permitopen",
+    "port-forwarding",
+    "principals",
+    "pty",
+    "restrict",
+    "tunnel",
+    "user-rc",
+    "verify-required",
+    "x11-forwarding",
+]
 OPTION = re.compile(r'([A-Za-z0-9-]+)(?:="((?:[^"\\]|\\.)*)")?(?:,|(?=\s)|$)')
 HEADER = "# Managed by roost, role people; a change here is lost at the next run.\n"
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """An entry that cannot be carried out; the message never holds a key."""
 
 
@@ -124,14 +147,16 @@ def split_options(line: str) -> tuple[str, str]:
     while True:
         found = OPTION.match(line, at)
         if not found or not found[1]:
-            raise Refused("its options are malformed (an unclosed quote, or no key after them)")
+            raise RefusedError(
+                "its options are malformed (an unclosed quote, or no key after them)"
+            )
         if found[1].lower() not in OPTIONS:
-            raise Refused("it starts with neither a key type nor an option that sshd knows")
+            raise RefusedError("it starts with neither a key type nor an option that sshd knows")
         at = found.end()
         if line[at : at + 1].isspace():
             return line[:at], line[at:].strip()
         if at >= len(line):
-            raise Refused("there is no key after its options")
+            raise RefusedError("there is no key after its options")
 
 
 def rsa_bits(blob: bytes) -> int:
@@ -146,21 +171,23 @@ def rsa_bits(blob: bytes) -> int:
 def check_key(text: str) -> None:
     words = text.split(None, 2)
     if len(words) < 2:
-        raise Refused("it is cut off: there is no key after its type")
+        raise RefusedError("it is cut off: there is no key after its type")
     if words[0] not in KEY_TYPES:
-        raise Refused(f"keys of the type {words[0][:40]} are not accepted")
+        raise RefusedError(f"keys of the type {words[0][:40]} are not accepted")
     try:
         blob = base64.b64decode(words[1], validate=True)
         (size,) = struct.unpack_from(">I", blob)
         inner = blob[4 : 4 + size].decode()
         if inner != words[0] or len(blob) < 4 + size + 4:
-            raise Refused("it is malformed: type and content do not fit, or it is cut off")
+            raise RefusedError("it is malformed: type and content do not fit, or it is cut off")
         if inner == "ssh-ed25519" and len(blob) != 51:
-            raise Refused("it is malformed: an Ed25519 key has another length")
+            raise RefusedError("it is malformed: an Ed25519 key has another length")
         if inner == "ssh-rsa" and rsa_bits(blob) < MIN_RSA_BITS:
-            raise Refused(f"RSA with {rsa_bits(blob)} bits; at least {MIN_RSA_BITS} are asked for")
+            raise RefusedError(
+                f"RSA with {rsa_bits(blob)} bits; at least {MIN_RSA_BITS} are asked for"
+            )
     except (binascii.Error, struct.error, UnicodeDecodeError):
-        raise Refused("it is malformed: not valid base64, or cut off") from None
+        raise RefusedError("it is malformed: not valid base64, or cut off") from None
 
 
 def key_lines(entry: dict) -> list[str]:
@@ -174,11 +201,11 @@ def key_lines(entry: dict) -> list[str]:
         check_key(key)
         extra = str(entry.get("options", "")).strip()
         if extra and split_options(extra + " ssh-ed25519 x")[1] != "ssh-ed25519 x":
-            raise Refused("its options are malformed")
+            raise RefusedError("its options are malformed")
         joined = ",".join(o for o in (options, extra) if o)
         lines.append(f"{joined} {key}" if joined else key)
     if not lines:
-        raise Refused("it is empty")
+        raise RefusedError("it is empty")
     return lines
 
 
@@ -186,9 +213,9 @@ def check_person(person: dict) -> None:
     for field in person:
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
-            raise Refused(f"unknown field {field!r}" + (f"; {near[0]!r}?" if near else ""))
+            raise RefusedError(f"unknown field {field!r}" + (f"; {near[0]!r}?" if near else ""))
     if not NAME.fullmatch(str(person.get("name", ""))):
-        raise Refused("a name starts with a-z or _, then a-z 0-9 _ -, at most 32 characters")
+        raise RefusedError("a name starts with a-z or _, then a-z 0-9 _ -, at most 32 characters")
     choices = {
         "sudo": (True, False, "password"),
         "state": ("present", "absent"),
@@ -196,16 +223,16 @@ def check_person(person: dict) -> None:
     }
     for field, allowed in choices.items():
         if field in person and person[field] not in allowed:
-            raise Refused(f"{field} is one of {', '.join(str(a).lower() for a in allowed)}")
+            raise RefusedError(f"{field} is one of {', '.join(str(a).lower() for a in allowed)}")
     if person.get("until"):
         try:
             datetime.date.fromisoformat(str(person["until"]))
         except ValueError:
-            raise Refused("until is a date, YYYY-MM-DD") from None
+            raise RefusedError("until is a date, YYYY-MM-DD") from None
     if not str(person.get("shell", "/")).startswith("/"):
-        raise Refused("shell is an absolute path")
+        raise RefusedError("shell is an absolute path")
     if re.search(r"[:\n]", str(person.get("full_name", ""))):
-        raise Refused("full_name holds a colon or a line break")
+        raise RefusedError("full_name holds a colon or a line break")
 
 
 def has_left(person: dict, today: str) -> bool:
@@ -243,7 +270,7 @@ def account(person: dict) -> dict | None:
     except KeyError:
         return {**wanted, "shell": wanted["shell"] or "/bin/bash"}
     if entry.pw_uid < FIRST_PERSONAL_UID or entry.pw_uid == NOBODY_UID:
-        raise Refused("it is a system account of the box, which no person may have")
+        raise RefusedError("it is a system account of the box, which no person may have")
     same = (
         wanted["comment"] in (None, entry.pw_gecos)
         and wanted["shell"] in (None, entry.pw_shell)
@@ -257,7 +284,7 @@ def members(group: str) -> grp.struct_group:
     try:
         return grp.getgrnam(group)
     except KeyError:
-        raise Refused(f"the box has no group {group!r}") from None
+        raise RefusedError(f"the box has no group {group!r}") from None
 
 
 def sudo_rule(person: dict) -> str:
@@ -287,8 +314,8 @@ class Planner:
         for number, entry in enumerate(person.get("keys") or [], 1):
             try:
                 lines += key_lines(entry)
-            except Refused as problem:
-                raise Refused(f"key {number} is refused: {problem}") from None
+            except RefusedError as problem:
+                raise RefusedError(f"key {number} is refused: {problem}") from None
         path = os.path.join(self.params["keys_folder"], name)
         elsewhere = person.get("boxes") is not None and not (
             set(self.params["places"]) & set(person["boxes"])
@@ -319,9 +346,11 @@ class Planner:
                 return
             uid = None
         if name == self.params["login_user"]:
-            raise Refused("this run is logged in as that account; use another one to remove it")
+            raise RefusedError(
+                "this run is logged in as that account; use another one to remove it"
+            )
         if uid is not None and uid < FIRST_PERSONAL_UID:
-            raise Refused("it is a system account of the box, which cannot be removed")
+            raise RefusedError("it is a system account of the box, which cannot be removed")
         self.leaving.append({"name": name, "home": home})
 
     def build(self) -> None:
@@ -331,9 +360,9 @@ class Planner:
             label = name if NAME.fullmatch(name) else f"entry {number}"
             try:
                 if names.count(name) > 1:
-                    raise Refused("the name stands in the list more than once")
+                    raise RefusedError("the name stands in the list more than once")
                 self.add(person)
-            except Refused as problem:
+            except RefusedError as problem:
                 self.problems.append(f"{label}: {problem}")
         folder = self.params["keys_folder"]
         if self.params["unlisted"] == "leave" and os.path.isdir(folder):

@@ -308,7 +308,9 @@ class Guard:
         try:
             os.rename(PENDING, f"{STATE}/proven")
         except FileNotFoundError:
-            self.module.fail_json(msg="the time for the new login was over: the former state is back")
+            self.module.fail_json(
+                msg="the time for the new login was over: the former state is back"
+            )
         self.disarm()
         self.run("systemctl", "-q", "disable", f"{UNIT}-boot.service")
         os.unlink(BOOT_UNIT)

@@ -89,9 +89,7 @@ def outcome(returncode: int, text: str) -> Outcome:
     return Outcome(returncode, changed, [str(f.get("msg", f)) for f in failed], text)
 
 
-def start(
-    box: LiveBox, roles: list[str], log: Path, **variables: Any
-) -> subprocess.Popen[str]:
+def start(box: LiveBox, roles: list[str], log: Path, **variables: Any) -> subprocess.Popen[str]:
     """Start a run and return it while it runs; its output goes to ``log``."""
     with log.open("w") as stream:
         return process.start(

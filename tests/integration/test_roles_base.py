@@ -76,9 +76,12 @@ def test_from_a_bare_box_and_back(box: LiveBox) -> None:
 
 
 def test_unsupported_system_is_refused_before_anything_changes(based: LiveBox) -> None:
-    sh(based, "cp --remove-destination /etc/os-release /tmp/release; "
-              "rm /etc/os-release; "
-              "printf 'ID=fedora\\nVERSION_ID=44\\nPRETTY_NAME=Fedora\\n' > /etc/os-release")
+    sh(
+        based,
+        "cp --remove-destination /etc/os-release /tmp/release; "
+        "rm /etc/os-release; "
+        "printf 'ID=fedora\\nVERSION_ID=44\\nPRETTY_NAME=Fedora\\n' > /etc/os-release",
+    )
     try:
         before = state_of(based)
         done = apply(based, ["base"], **LEAN)

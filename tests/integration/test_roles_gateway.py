@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from roles import Outcome, ROLES, apply, environment, outcome
+from roles import ROLES, Outcome, apply, environment, outcome
 from test_roles_base import LEAN
 from test_roles_people import gets_in, key, login, public  # noqa: F401 - a fixture among them
 
@@ -28,9 +28,7 @@ def gateway(box: LiveBox, people: list[dict[str, Any]], *more: str, **variables:
     inventory.write_text(f"[gateways]\n{box.name}\n", "utf-8")
     argv = [ansible_program("ansible-playbook"), "-i", box.workspace.inventory, "-i", inventory,
             playbook, "-e", f"@{extra}", "--limit", box.name, *more]  # fmt: skip
-    done = process.run(
-        argv, check=False, timeout=300, env=environment(box), cwd=box.workspace.root
-    )
+    done = process.run(argv, check=False, timeout=300, env=environment(box), cwd=box.workspace.root)
     return outcome(done.returncode, done.stdout + done.stderr)
 
 

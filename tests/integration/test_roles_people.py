@@ -115,8 +115,11 @@ def test_check_changes_nothing_and_foretells(peopled: LiveBox, key: Callable[...
 
 
 def test_an_account_that_is_there_is_adopted(peopled: LiveBox, key: Callable[..., Path]) -> None:
-    sh(peopled, "useradd -u 1777 -d /srv/dora -m -s /bin/sh -c 'Old Name' dora && "
-                "install -D -o dora -g dora -m 600 /etc/hostname /srv/dora/.ssh/authorized_keys")
+    sh(
+        peopled,
+        "useradd -u 1777 -d /srv/dora -m -s /bin/sh -c 'Old Name' dora && "
+        "install -D -o dora -g dora -m 600 /etc/hostname /srv/dora/.ssh/authorized_keys",
+    )
     before = sh(peopled, "getent passwd dora; find /srv/dora -printf '%p %T@ %U\\n'; id dora")
     identity = key("dora")
     assert people(peopled, {"name": "dora", "keys": [public(identity)]}).returncode == 0
@@ -131,15 +134,26 @@ def test_somebody_who_leaves_keeps_nothing(peopled: LiveBox, key: Callable[..., 
     assert people(peopled, entry).returncode == 0
     home = {"input": public(own)}
     assert login(peopled, "eve", eve, "true").returncode == 0
-    exec_in(peopled, ["sh", "-c", "install -d -o eve -m 700 /home/eve/.ssh;"
-                      "cat > /home/eve/.ssh/authorized_keys; chown eve /home/eve/.ssh/*;"
-                      "mkdir -p /var/spool/cron/crontabs; "
-                      "echo '* * * * * true' > /var/spool/cron/crontabs/eve"], **home)
+    exec_in(
+        peopled,
+        [
+            "sh",
+            "-c",
+            "install -d -o eve -m 700 /home/eve/.ssh;"
+            "cat > /home/eve/.ssh/authorized_keys; chown eve /home/eve/.ssh/*;"
+            "mkdir -p /var/spool/cron/crontabs; "
+            "echo '* * * * * true' > /var/spool/cron/crontabs/eve",
+        ],
+        **home,
+    )
     assert gets_in(peopled, "eve", own)
-    sh(peopled, "printf '[Service]\\nUser=%%i\\nExecStart=/bin/sleep 1000\\n[Install]\\n"
-                "WantedBy=multi-user.target\\n' > /etc/systemd/system/roost-test@.service;"
-                "systemctl daemon-reload; systemctl enable --now roost-test@eve.service;"
-                "loginctl enable-linger eve")
+    sh(
+        peopled,
+        "printf '[Service]\\nUser=%%i\\nExecStart=/bin/sleep 1000\\n[Install]\\n"
+        "WantedBy=multi-user.target\\n' > /etc/systemd/system/roost-test@.service;"
+        "systemctl daemon-reload; systemctl enable --now roost-test@eve.service;"
+        "loginctl enable-linger eve",
+    )
     login(peopled, "eve", eve, "setsid -f sleep 1001 >/dev/null 2>&1 </dev/null")
     assert sh(peopled, "pgrep -u eve -x sleep").count("\n") == 2
 
@@ -261,9 +275,7 @@ def test_two_runs_at_once_end_in_the_same_state(
     peopled: LiveBox, key: Callable[..., Path], tmp_path: Path
 ) -> None:
     entries = [{"name": f"pat{n}", "keys": [public(key(f"pat{n}"))]} for n in range(3)]
-    runs = [
-        start(peopled, ["people"], tmp_path / f"log{n}", people_list=entries) for n in range(2)
-    ]
+    runs = [start(peopled, ["people"], tmp_path / f"log{n}", people_list=entries) for n in range(2)]
     codes = [wait_for(lambda run=run: run.poll() is not None and [run.returncode], "the end", 120)
              for run in runs]  # fmt: skip
     assert codes == [[0], [0]], (tmp_path / "log0").read_text() + (tmp_path / "log1").read_text()

@@ -51,10 +51,10 @@ def new_logins(box: LiveBox) -> int:
 
 
 def nothing_is_armed(box: LiveBox) -> bool:
-    left = sh(box, f"ls {PENDING} /var/lib/roost/sshd/former /var/lib/roost/sshd/rolling "
-                   "/etc/systemd/system/*/roost-sshd* /etc/systemd/system/roost-sshd*;"
-                   "systemctl list-units --plain --no-legend 'roost-sshd*'", check=False)  # fmt: skip
-    return left == ""
+    state = "/var/lib/roost/sshd"
+    files = f"{PENDING} {state}/former {state}/rolling /etc/systemd/system/{{,*/}}roost-sshd*"
+    units = "systemctl list-units --plain --no-legend 'roost-sshd*'"
+    return exec_in(box, ["bash", "-c", f"ls -d {files}; {units}"], check=False).stdout == ""
 
 
 def test_what_the_daemon_says_afterwards(plain: LiveBox) -> None:

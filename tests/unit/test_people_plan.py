@@ -51,7 +51,7 @@ def test_real_keys_are_accepted(tmp_path: Path, kind: str, bits: str) -> None:
 
 def test_short_rsa_key_is_refused(tmp_path: Path) -> None:
     key = make_key(tmp_path, "rsa", "1024")
-    with pytest.raises(people_plan.Refused, match="RSA with 1024 bits"):
+    with pytest.raises(people_plan.RefusedError, match="RSA with 1024 bits"):
         people_plan.key_lines({"key": key})
 
 
@@ -107,14 +107,14 @@ def test_a_file_with_several_keys() -> None:
     ],
 )
 def test_what_is_no_key_is_refused(text: str, why: str) -> None:
-    with pytest.raises(people_plan.Refused, match=why) as refused:
+    with pytest.raises(people_plan.RefusedError, match=why) as refused:
         people_plan.key_lines({"key": text})
     assert "AAAA" not in str(refused.value)
 
 
 @pytest.mark.parametrize("options", ['from="10.0.0.1', "no-such", f"restrict {ED25519}", "a b"])
 def test_wrong_options_beside_a_key_are_refused(options: str) -> None:
-    with pytest.raises(people_plan.Refused):
+    with pytest.raises(people_plan.RefusedError):
         people_plan.key_lines({"key": ED25519, "options": options})
 
 
@@ -136,7 +136,7 @@ def test_wrong_options_beside_a_key_are_refused(options: str) -> None:
     ],
 )
 def test_wrong_entries_are_refused(person: dict[str, Any], why: str) -> None:
-    with pytest.raises(people_plan.Refused, match=why):
+    with pytest.raises(people_plan.RefusedError, match=why):
         people_plan.check_person(person)
 
 
