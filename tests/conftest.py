@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from roost import content
 from roost.model import Fleet
 from roost.paths import Paths
 from roost.workspace import Workspace, init
+
+# How long an example takes says something about the machine alone.
+settings.register_profile("roost", deadline=None)
+settings.load_profile("roost")
 
 pytest_plugins = ["boxes", "faces"]
 
