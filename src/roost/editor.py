@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from roost import process
 from roost.errors import MissingProgramError
@@ -17,6 +18,8 @@ from roost.errors import MissingProgramError
 # The first that is installed is taken, unless one is asked for.
 EDITORS = ("code", "cursor", "codium", "windsurf")
 # The extension that each uses, by the name that --list-extensions prints.
+_MICROSOFT = "ms-vscode-remote.remote-ssh"
+_INSTALL = {"cursor": "anysphere.remote-ssh", "codium": "jeanp413.open-remote-ssh"}
 EXTENSIONS = re.compile(r"(?:^|\.)(?:remote-ssh|open-remote-ssh|remote-openssh)$", re.MULTILINE)
 
 
@@ -80,12 +83,13 @@ def findings(editor: list[str], box: str, host: str) -> list[Finding]:
                 "roost ssh-config install",
             )
         )
+    name = PurePath(editor[0]).name
     listed = process.run([*editor, "--list-extensions"], check=False, timeout=30).stdout
     if not EXTENSIONS.search(listed.lower()):
         found.append(
             Finding(
                 f"{editor[0]} has no Remote-SSH extension",
-                f"{shlex.join(editor)} --install-extension ms-vscode-remote.remote-ssh",
+                f"{shlex.join(editor)} --install-extension {_INSTALL.get(name, _MICROSOFT)}",
             )
         )
     return found
