@@ -122,3 +122,20 @@ def _boxes(ctx: Context, names: list[str]) -> Iterator[Finding]:
             yield Finding(box.name, "error", error.what, error.fix or "")
         else:
             yield Finding(box.name, "ok", "it answers, and lets us in")
+        yield from _editor(ctx, box.name, box.host)
+
+
+def _editor(ctx: Context, box: str, host: str) -> Iterator[Finding]:
+    from roost import editor
+    from roost.doctor import Finding
+    from roost.errors import MissingProgramError
+
+    try:
+        words = editor.choose(None, ctx.environ)
+    except MissingProgramError:
+        return
+    found = editor.findings(words, box, host)
+    for finding in found:
+        yield Finding("editor", "note", finding.what, finding.fix)
+    if not found:
+        yield Finding("editor", "ok", f"{words[0]} finds {box}: roost code {box}")
