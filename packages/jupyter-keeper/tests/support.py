@@ -132,7 +132,11 @@ class Server:
         return [cell["outputs"] for cell in cells]
 
     def saved_text(self, index: int = 0, name: str = "nb.ipynb") -> str:
-        return as_text(self.saved(name)[index])
+        """What a person would read in a cell on disk; nothing while the file is written."""
+        try:
+            return as_text(self.saved(name)[index])
+        except json.JSONDecodeError:
+            return ""
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"token {TOKEN}"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jupyter_ydoc import YNotebook
-from pycrdt import Doc
+from pycrdt import Doc, Map, Text
 
 from jupyter_keeper.mirror import Mirror
 from jupyter_keeper.outputs import Limits, Outputs
@@ -214,8 +214,8 @@ def test_an_answer_appended_by_the_browser_keeps_its_place(
     write(outputs, "Name?")
     mirror.sync()
     assert not mirror.has_echo()
-    echo = {"output_type": "stream", "name": "stdin", "text": "ann\n"}
-    document.ycells[0]["outputs"].append(document._create_youtputs([echo])[0])
+    echo = Map({"output_type": "stream", "name": "stdin", "text": Text("ann\n")})
+    document.ycells[0]["outputs"].append(echo)
     assert mirror.has_echo()
     write(outputs, text)
     mirror.sync()

@@ -311,7 +311,7 @@ def test_two_pages_and_copies_of_one_notebook(server: Server, name: str) -> None
         other = await Page(server, copy).open()
         assert one.document.ycells[0]["id"] == other.document.ycells[0]["id"]
         other.run(0)
-        await other.idle()
+        await other.until(lambda: other.state() == ("idle", 1))
         assert (one.text(), other.text()) == ("", "__main__\n")
         await one.close()
         await other.close()
