@@ -273,6 +273,7 @@ MOMENTS = [
     ("folder", 0.0, signal.SIGINT),
     ("container", 0.0, signal.SIGINT),
     ("container", 0.0, signal.SIGTERM),
+    ("container", 0.4, signal.SIGHUP),
     ("container", 0.2, signal.SIGINT),
     ("container", 0.7, signal.SIGINT),
     ("container", 1.5, signal.SIGINT),

@@ -66,8 +66,10 @@ def _sandbox(ctx: Context, args: argparse.Namespace) -> Sandbox:
 def up_handler(ctx: Context, args: argparse.Namespace) -> int:
     """Make or start boxes; the workspace's folder is the one line of data."""
     sandbox = _sandbox(ctx, args)
-    # A kill leaves nothing behind either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A kill, or a terminal that is closed, leaves nothing behind either.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, signal.default_int_handler)
     for box in sandbox.up(args.names, os=args.os, groups=args.group):
         ctx.out.note(f"{box.name}: {box.release} at {box.user}@{box.host} port {box.port}")
     ctx.out.line(str(sandbox.root))

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let the block end before Ctrl-C (SIGINT) or SIGTERM takes effect.
+    """Let the block end before Ctrl-C (SIGINT), SIGTERM or SIGHUP takes effect.
 
     For short steps alone, such as the one in which an engine makes a container: killed in the
     middle, it can leave a container that it no longer knows by name. In another thread than the
@@ -25,7 +25,8 @@ def deferred() -> Iterator[None]:
     def remember(number: int, frame: FrameType | None) -> None:
         pending.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, remember) for number in held}
     try:
         yield
     finally:
