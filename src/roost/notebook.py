@@ -139,8 +139,13 @@ class NotebookServer:
         finally:
             self._delete(f"/api/kernels/{quote(made['id'])}")
 
-    def connect(self, kernel_id: str, session: str) -> ClientConnection:
+    def connect(self, kernel_id: str, session: str, *, timeout: float = 60.0) -> ClientConnection:
         """Open the WebSocket of a kernel's channels.
+
+        Args:
+            kernel_id: the kernel, as ``running_kernels`` names it.
+            session: any text that is this client's own.
+            timeout: seconds; the server answers when the kernel has started.
 
         Raises:
             NotebookError: the server does not answer, or there is no such kernel.
@@ -152,7 +157,7 @@ class NotebookServer:
             return connect(
                 url,
                 additional_headers=self._headers,
-                open_timeout=self.timeout,
+                open_timeout=timeout,
                 max_size=None,
                 proxy=None,
             )
@@ -236,7 +241,7 @@ class Kernel:
         session = uuid.uuid4().hex
         request = _execute_request(code, session)
         deadline = time.monotonic() + timeout
-        with self.server.connect(self.id, session) as socket:
+        with self.server.connect(self.id, session, timeout=timeout) as socket:
             try:
                 socket.send(json.dumps(request))
                 return _collect(socket, request["header"]["msg_id"], deadline)

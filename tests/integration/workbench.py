@@ -88,7 +88,7 @@ def tunnel(box: LiveBox, person: str) -> Iterator[NotebookServer]:
     options = ("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:{far}")
     forward = process.start([*ssh_argv(box, person, *options), box.name], new_session=True)
     try:
-        server = NotebookServer(f"http://127.0.0.1:{port}", token_of(box, person))
+        server = NotebookServer(f"http://127.0.0.1:{port}", token_of(box, person), timeout=60)
         try:
             server.wait_until_ready(timeout=60)
         except NotebookError:

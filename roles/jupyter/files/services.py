@@ -105,7 +105,7 @@ class Server:
             try:
                 self.get("/api/status")
             except StepError as error:
-                if time.monotonic() > deadline or self.property("ActiveState") == "failed":
+                if time.monotonic() > deadline or self.gave_up():
                     log = self.runner(
                         ["journalctl", "--unit", self.unit, "--lines", "15", "--output", "cat"],
                         check=False,
@@ -114,6 +114,20 @@ class Server:
                 time.sleep(0.2)
             else:
                 return
+
+    def gave_up(self) -> bool:
+        """Whether it failed, or systemd is starting it over and over."""
+        again = self.property("NRestarts")
+        return self.property("ActiveState") == "failed" or (again.isdigit() and int(again) > 2)
+
+    def start(self) -> None:
+        """Start it anew, without waiting: the servers of all people start side by side.
+
+        Raises:
+            StepError: the old one does not stop.
+        """
+        self.systemctl("stop")
+        self.systemctl("start", "--no-block")
 
     def fingerprint(self) -> str:
         """What the server would be if it were started now; `roost-jupyter prepare` writes it."""
@@ -149,22 +163,23 @@ class Server:
         return f"{len(kernels)} kernels ({len(busy)} busy), {len(terminals)} terminals"
 
 
-def bring_in_order(server: Server, policy: str, notes: list[str], *, check: bool) -> bool:
-    """Enable, start or restart one server; True where that changes something.
+def bring_in_order(
+    server: Server, policy: str, notes: list[str], *, check: bool
+) -> tuple[bool, bool]:
+    """Enable, start or restart one server: whether that changes something, and whether it starts.
 
     Raises:
-        StepError: it does not start.
+        StepError: systemd refuses.
     """
-    changed = False
+    changed = starts = False
     if server.property("UnitFileState") != "enabled":
         changed = True
         if not check:
             server.systemctl("enable", "--quiet")
     if server.property("NeedDaemonReload") == "yes" and not check:
         server.runner(["systemctl", "daemon-reload"])
-    verb = ""
     if server.property("ActiveState") not in {"active", "activating"}:
-        verb = "start"
+        starts = True
     elif server.outdated():
         if reason := server.in_use(policy):
             notes.append(
@@ -172,11 +187,10 @@ def bring_in_order(server: Server, policy: str, notes: list[str], *, check: bool
                 f"or: sudo systemctl restart {server.unit}"
             )
         else:
-            verb = "restart"
-    if verb and not check:
-        server.systemctl(verb)
-        server.wait_until_ready()
-    return changed or bool(verb)
+            starts = True
+    if starts and not check:
+        server.start()
+    return changed or starts, starts
 
 
 def remove_others(config: Mapping[str, Any], runner: Runner, *, check: bool) -> bool:
@@ -204,7 +218,8 @@ def remove_others(config: Mapping[str, Any], runner: Runner, *, check: bool) -> 
 
 
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring the servers of all people in order, one after another."""
+    """Bring the servers of all people in order."""
+    started: list[tuple[str, Server]] = []
     check = config["check"]
     result: dict[str, Any] = {"changed": False, "errors": [], "notes": []}
     runner = Runner(config["timeout"])
@@ -223,8 +238,15 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
                 config=Path(config["config"]),
                 runner=runner,
             )
-            done = bring_in_order(server, config["restart"], result["notes"], check=check)
+            done, starts = bring_in_order(server, config["restart"], result["notes"], check=check)
             result["changed"] |= done
+            if starts:
+                started.append((name, server))
         except (StepError, OSError) as error:
+            result["errors"].append(f"{name}: {error}")
+    for name, server in [] if check else started:
+        try:
+            server.wait_until_ready()
+        except StepError as error:
             result["errors"].append(f"{name}: {error}")
     return result

@@ -198,7 +198,9 @@ class Builder:
     def _pip(self, requirements: str, *flags: str) -> str:
         env = index_environment(self.env.want.get("indexes") or [])
         if self.env.owner.uid == 0:
-            env["UV_CACHE_DIR"] = self.config["cache_dir"]
+            # Nobody but root can keep compiled files there: without these every kernel of every
+            # person would compile all that it imports, at every start.
+            env |= {"UV_CACHE_DIR": self.config["cache_dir"], "UV_COMPILE_BYTECODE": "1"}
         words = ["pip", "install", "--python", str(self.env.python), *flags, "--requirements", "-"]
         return self.uv(*words, owner=self.env.owner, env=env, text=requirements).stderr
 

@@ -1,0 +1,373 @@
+"""The role python on real boxes: environments, kernels, and what goes wrong with either."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from roles import Outcome, wait_for
+from workbench import as_person, play, provision, root, tunnel
+
+from boxes import LiveBox, exec_in, ssh
+
+pytestmark = pytest.mark.box
+
+ENVS = "/opt/roost/envs"
+KERNELS = "/usr/local/share/jupyter/kernels"
+UV = "/opt/roost/uv/bin/uv"
+# What the role base sets for everybody: the box's own trust store.
+TRUST = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
+
+
+@pytest.fixture
+def bench(shared_box: Callable[..., LiveBox]) -> LiveBox:
+    return shared_box("workbench-debian-12", provision, os="debian:12")
+
+
+def want(box: LiveBox, *environments: dict[str, Any], words: tuple[str, ...] = ()) -> Outcome:
+    """Run the role with these environments; those of other tests stay as they are."""
+    return play(box, ["python"], *words, python_environments=list(environments))
+
+
+def installed(box: LiveBox, path: str) -> dict[str, str]:
+    text = root(box, f"{UV} pip list --quiet --format json --python {path}/bin/python")
+    return {package["name"]: package["version"] for package in json.loads(text)}
+
+
+def kernel(box: LiveBox, folder: str) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(root(box, f"cat {folder}/kernel.json"))
+    return spec
+
+
+def test_second_run_and_check_find_nothing_to_do(bench: LiveBox) -> None:
+    twin = {"name": "twin", "requirements": ["six"], "exact": True}
+    mine = {"name": "mine", "owner": "ann", "requirements": ["six>=1.16"]}
+    foretold = want(bench, twin, mine, words=("--check",))
+    assert foretold.returncode == 0, foretold.text
+    assert foretold.changed == ["Bring uv, the environments and their kernels in order"]
+    assert "twin" not in root(bench, f"ls {ENVS}")
+    assert want(bench, twin, mine).returncode == 0
+    for again in (want(bench, twin, mine), want(bench, twin, mine, words=("--check",))):
+        assert (again.returncode, again.changed) == (0, []), again.text
+    owner = root(
+        bench, "stat -c %U /home/ann/.venvs/mine /home/ann/.local/share/jupyter/kernels/mine"
+    )
+    assert owner.split() == ["ann", "ann"]
+
+
+def test_one_error_for_each_environment_and_the_others_done(bench: LiveBox) -> None:
+    root(bench, "mkdir -p /opt/roost/envs/occupied && touch /opt/roost/envs/occupied/thesis")
+    done = want(
+        bench,
+        {"name": "unsolvable", "requirements": ["six==99"]},
+        {"name": "unknown", "requirements": ["no-such-package-of-anybody"]},
+        {"name": "ancient", "python": "3.99"},
+        {"name": "indexless", "requirements": ["idna"], "indexes": [
+            {"name": "down", "url": "http://127.0.0.1:9/simple"}]},
+        {"name": "occupied"},
+        {"name": "whose", "owner": "nobody-we-know"},
+        {"name": "projectless", "project": {"path": "/srv/nothing"}},
+        {"name": "fine", "requirements": ["six"]},
+    )  # fmt: skip
+    assert done.returncode == 2
+    errors = {text.split(":", 1)[0]: text for text in ast.literal_eval(done.failed[0])}
+    assert list(errors) == [
+        "unsolvable", "unknown", "ancient", "indexless", "occupied", "whose", "projectless"
+    ]  # fmt: skip
+    assert "six==99" in errors["unsolvable"] and "correct `requirements`" in errors["unsolvable"]
+    assert "no-such-package-of-anybody" in errors["unknown"]
+    assert "Python 3.99 cannot be had" in errors["ancient"]
+    assert "the package archive has no python3.99" in errors["ancient"]
+    assert "127.0.0.1:9" in errors["indexless"] and "--" in errors["indexless"]
+    assert "not a virtual environment" in errors["occupied"]
+    assert "no user nobody-we-know" in errors["whose"]
+    assert "no pyproject.toml" in errors["projectless"]
+    assert "Traceback" not in done.text
+    assert "six" in installed(bench, f"{ENVS}/fine")
+    assert root(bench, "ls /opt/roost/envs/occupied") == "thesis\n"
+    # The inventory is corrected: the next run finishes the job.
+    rest = want(bench, {"name": "unsolvable", "requirements": ["six"]})
+    assert rest.returncode == 0, rest.text
+    assert "six" in installed(bench, f"{ENVS}/unsolvable")
+
+
+@contextmanager
+def small_disk(box: LiveBox, folder: str, size: str) -> Iterator[None]:
+    """A file system of ``size`` over a folder, mounted from outside: the box has no right to."""
+    words = ["exec", "--privileged", box.now.container]
+    box.sandbox.engine(*words, "mkdir", "-p", folder)
+    box.sandbox.engine(*words, "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+    try:
+        yield
+    finally:
+        box.sandbox.engine(*words, "umount", "--lazy", folder)
+
+
+def test_a_full_disk_is_said_and_the_next_run_finishes(bench: LiveBox) -> None:
+    big = {"name": "big", "owner": "bob", "requirements": ["idna"]}
+    with small_disk(bench, "/home/bob/.venvs", "300k"):
+        root(bench, "chown bob: /home/bob/.venvs")
+        done = want(bench, big)
+        assert done.returncode == 2
+        assert "free some space" in done.text
+    root(bench, "chown bob: /home/bob/.venvs")
+    assert want(bench, big).returncode == 0
+    assert "idna" in installed(bench, "/home/bob/.venvs/big")
+
+
+def test_what_a_person_added_stays_unless_exact(bench: LiveBox) -> None:
+    mine = {"name": "handmade", "owner": "ann", "requirements": ["six"]}
+    assert want(bench, mine).returncode == 0
+    add = f"{UV} pip install -q --python ~/.venvs/handmade/bin/python idna"
+    as_person(bench, "ann", f"{TRUST} {add}")
+    assert want(bench, mine).changed == []
+    assert "idna" in installed(bench, "/home/ann/.venvs/handmade")
+    exact = want(bench, mine | {"exact": True})
+    assert exact.changed == ["Bring uv, the environments and their kernels in order"]
+    left = installed(bench, "/home/ann/.venvs/handmade")
+    assert "idna" not in left and {"six", "ipykernel"} <= set(left)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["ln -sfn /usr/bin/python3.98 {0}/bin/python", "mv {0}/lib/python3* {0}/lib/python3.98"],
+    ids=["interpreter gone", "made for another version"],
+)
+def test_a_venv_that_an_upgrade_broke_is_rebuilt(bench: LiveBox, damage: str) -> None:
+    path = "/home/bob/.venvs/broken"
+    mine = {"name": "broken", "owner": "bob", "requirements": ["six"]}
+    assert want(bench, mine).returncode == 0
+    add = f"{UV} pip install -q --python {path}/bin/python idna==3.7"
+    as_person(bench, "bob", f"{TRUST} {add}")
+    as_person(bench, "bob", damage.format(path))
+
+    done = want(bench, mine)
+    assert done.returncode == 0, done.text
+    assert "broken: rebuilt" in done.text
+    packages = installed(bench, path)
+    assert {"six", "ipykernel"} <= set(packages)
+    assert packages["idna"] == "3.7"  # what its owner had added is back too
+    assert want(bench, mine).changed == []
+    assert root(bench, "ls -A /home/bob/.venvs | grep before", check=False) == ""
+
+
+# An index that asks for a password, and has one package.
+INDEX = """
+import base64, http.server, pathlib, sys, zipfile
+wheel = pathlib.Path("/srv/index/kept_secret-1.0-py3-none-any.whl")
+wheel.parent.mkdir(parents=True, exist_ok=True)
+with zipfile.ZipFile(wheel, "w") as z:
+    z.writestr("kept_secret.py", "value = 1")
+    info = "kept_secret-1.0.dist-info"
+    z.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: kept-secret\\nVersion: 1.0\\n")
+    z.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    z.writestr(info + "/RECORD", "")
+wanted = "Basic " + base64.b64encode(b"reader:" + sys.argv[1].encode()).decode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        known = self.path.endswith(".whl") or self.path == "/simple/kept-secret/"
+        code = 401 if self.headers.get("Authorization") != wanted else 200 if known else 404
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        if code == 200:
+            page = b'<a href="/files/%s">w</a>' % wheel.name.encode()
+            self.wfile.write(wheel.read_bytes() if self.path.endswith(".whl") else page)
+    do_HEAD = do_GET
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 8765), Handler).serve_forever()
+"""
+
+
+def test_the_password_of_an_index_lands_nowhere(bench: LiveBox) -> None:
+    password = "cuckoo" + "clock"  # as one word it is nowhere but in the variable
+    exec_in(bench, ["tee", "/srv/index.py"], input=INDEX)
+    unit = ["systemd-run", "--quiet", "--collect", "--unit=test-index"]
+    exec_in(bench, [*unit, "python3", "/srv/index.py", password])
+    knock = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8765"]
+    wait_for(lambda: exec_in(bench, knock, check=False).returncode == 0, "the index")
+    index = {"name": "corp", "url": "http://127.0.0.1:8765/simple", "username": "reader"}
+    mine = {"name": "secretive", "requirements": ["kept-secret"], "owner": "ann"}
+
+    refused = want(bench, mine | {"indexes": [index | {"password": "wrong" + password}]})
+    assert refused.returncode == 2
+    assert "check username and password" in refused.text
+
+    done = want(bench, mine | {"indexes": [index | {"password": password}]}, words=("-vvv",))
+    assert done.returncode == 0, done.text
+    assert "kept-secret" in installed(bench, "/home/ann/.venvs/secretive")
+    assert password not in done.text + refused.text
+    exec_in(bench, ["systemctl", "stop", "test-index"])
+    # The index's own command line is in the journal, as that of systemd-run; nothing else is.
+    places = "/opt/roost /home /root /var/log /var/cache /etc /tmp /run/roost-jupyter"
+    found = root(bench, f"grep -rl --exclude-dir=journal {password} {places} || true", timeout=120)
+    assert found == ""
+    assert password not in root(
+        bench, "journalctl --no-pager -t python3 -t sudo -t sshd -t ansible"
+    )
+
+
+def test_an_address_with_a_password_is_refused_before_anything_runs(bench: LiveBox) -> None:
+    index = {"name": "corp", "url": "https://reader:letmein@example.invalid/simple"}
+    done = want(bench, {"name": "careless", "indexes": [index]})
+    assert done.returncode == 2
+    assert "beside url" in done.text
+
+
+def test_kernels_say_their_name_folder_and_variables(bench: LiveBox) -> None:
+    root(bench, "mkdir -p /srv/data")
+    settings = {
+        "name": "nlp-gpu",
+        "display_name": "NLP (GPU 1)",
+        "cwd": "/srv/data",
+        "env": {"CUDA_VISIBLE_DEVICES": "1"},
+    }
+    assert want(bench, {"name": "nlp", "kernel": settings}).returncode == 0
+    with tunnel(bench, "bob") as server:
+        assert server.kernelspecs()["nlp-gpu"] == "NLP (GPU 1)"
+        with server.kernel("nlp-gpu") as running:
+            code = (
+                "import os, sys; print(sys.prefix, os.getcwd(), os.environ['CUDA_VISIBLE_DEVICES'])"
+            )
+            assert running.execute(code).text == f"{ENVS}/nlp /srv/data 1\n"
+            # What a cell calls is the environment's own.
+            assert running.execute("!python -c 'import sys; print(sys.prefix)'").text.split() == [
+                f"{ENVS}/nlp"
+            ]
+    renamed = want(bench, {"name": "nlp", "kernel": {"name": "nlp-cpu"}})
+    assert renamed.returncode == 0
+    assert root(bench, f"ls {KERNELS}").split().count("nlp-cpu") == 1
+    assert "nlp-gpu" not in root(bench, f"ls {KERNELS}")
+    gone = want(bench, {"name": "nlp", "state": "absent"})
+    assert gone.returncode == 0
+    assert "nlp" not in root(bench, f"ls {KERNELS} {ENVS}")
+    assert want(bench, {"name": "nlp", "state": "absent"}).changed == []
+
+
+def test_somebody_elses_kernel_is_left_alone_and_dangling_ones_are_reported(
+    bench: LiveBox,
+) -> None:
+    theirs = '{"argv": ["/srv/gone/bin/python"], "display_name": "Theirs", "language": "python"}'
+    root(bench, f"mkdir -p {KERNELS}/theirs && echo '{theirs}' >{KERNELS}/theirs/kernel.json")
+    done = want(bench, {"name": "theirs"})
+    assert done.returncode == 2
+    assert "somebody else" in done.text
+    assert kernel(bench, f"{KERNELS}/theirs")["display_name"] == "Theirs"
+    reported = want(bench, {"name": "default", "kernel": {
+        "name": "python3", "display_name": "Python 3 (roost)"}})  # fmt: skip
+    assert reported.returncode == 0
+    assert "theirs is dangling: /srv/gone/bin/python is gone" in reported.text
+    root(bench, f"rm -r {KERNELS}/theirs {ENVS}/theirs")
+
+
+def test_one_command_registers_an_environment_made_by_hand(bench: LiveBox) -> None:
+    as_person(bench, "bob", f"{TRUST} uv venv -q ~/work/paper && mkdir -p ~/work/paper/conda-meta")
+    registered = as_person(
+        bench, "bob", f"{TRUST} roost-kernel add ~/work/paper --display-name Paper"
+    )
+    assert "ipykernel was missing there" in registered.stdout
+    with tunnel(bench, "bob") as server:
+        assert server.kernelspecs()["paper"] == "Paper"
+        with server.kernel("paper") as running:
+            code = "import os; print(os.environ['CONDA_PREFIX'])"
+            assert running.execute(code).text == "/home/bob/work/paper\n"
+    listed = json.loads(as_person(bench, "bob", "roost-kernel list --json").stdout)
+    assert [k["dangling"] for k in listed if k["name"] == "paper"] == [False]
+
+    as_person(bench, "bob", "rm -r ~/work/paper")
+    assert "DANGLING" in as_person(bench, "bob", "roost-kernel list").stdout
+    assert as_person(bench, "bob", "roost-kernel remove paper").returncode == 0
+    for wrong in (
+        "roost-kernel remove paper",
+        "roost-kernel add /etc",
+        "roost-kernel add ~/nothing",
+    ):
+        refused = as_person(bench, "bob", wrong, check=False)
+        assert refused.returncode == 1
+        assert re.match(r"roost-kernel: \S+ .*", refused.stderr)
+    assert as_person(bench, "bob", "roost-kernel add --everybody ~/x", check=False).returncode == 1
+
+
+PROJECT = """
+[project]
+name = "thesis"
+version = "1"
+requires-python = ">=3.10"
+dependencies = ["six"]
+[project.optional-dependencies]
+plots = ["idna"]
+[dependency-groups]
+dev = ["iniconfig"]
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+"""
+
+
+def test_a_checkout_with_and_without_a_lock_file(bench: LiveBox) -> None:
+    for name in ("locked", "loose"):
+        as_person(
+            bench, "ann", f"mkdir -p ~/src/{name}/thesis; touch ~/src/{name}/thesis/__init__.py"
+        )
+        exec_in(bench, ["tee", f"/home/ann/src/{name}/pyproject.toml"], input=PROJECT)
+        root(bench, f"chown -R ann: /home/ann/src/{name}")
+    pin = "uv lock -q --upgrade-package six==1.16.0 --upgrade-package idna==3.6"
+    as_person(bench, "ann", f"cd ~/src/locked && {TRUST} {pin}")
+    projects = [
+        {"name": name, "owner": "ann", "project": {
+            "path": f"~/src/{name}", "extras": ["plots"], "groups": ["dev"]}}
+        for name in ("locked", "loose")
+    ]  # fmt: skip
+    done = want(bench, *projects)
+    assert done.returncode == 0, done.text
+    locked, loose = (installed(bench, f"/home/ann/.venvs/{n}") for n in ("locked", "loose"))
+    assert (locked["six"], locked["idna"]) == ("1.16.0", "3.6")
+    for found in (locked, loose):
+        assert {"thesis", "six", "idna", "iniconfig", "ipykernel"} <= set(found)
+    for name in ("locked", "loose"):
+        said = as_person(
+            bench, "ann", f"~/.venvs/{name}/bin/python -c 'import thesis as t; print(t.__file__)'"
+        )
+        assert said.stdout == f"/home/ann/src/{name}/thesis/__init__.py\n"
+    assert want(bench, *projects).changed == []
+
+
+def test_a_lock_file_of_the_controlling_side(bench: LiveBox) -> None:
+    lock = bench.workspace.root / "env.lock"
+    compiled = "echo six==1.16.0 | uv pip compile --quiet --generate-hashes --no-header -"
+    made = as_person(bench, "ann", f"{TRUST} {compiled}")
+    lock.write_text(made.stdout)
+    done = want(bench, {"name": "pinned", "lock": str(lock)})
+    assert done.returncode == 0, done.text
+    assert installed(bench, f"{ENVS}/pinned")["six"] == "1.16.0"
+    lock.write_text(re.sub("sha256:....", "sha256:0000", made.stdout))
+    forged = want(bench, {"name": "forged", "lock": str(lock)})
+    assert forged.returncode == 2
+    assert "hash" in forged.text.lower()
+
+
+def test_undo_keeps_environments_and_kernels(
+    sandbox_factory: Callable[..., dict[str, LiveBox]],
+) -> None:
+    box = sandbox_factory("bare", os="debian:13")["bare"]
+    ssh(
+        box, "sudo apt-get update -q && sudo apt-get install -q -y python3 python3-apt", timeout=300
+    )
+    check = play(box, ["python"], "--check")
+    assert check.returncode == 0, check.text
+    assert root(box, "ls -A /opt /usr/local/bin") == "/opt:\n\n/usr/local/bin:\n"
+    assert play(box, ["python"]).returncode == 0
+    assert play(box, ["python"]).changed == []
+    undone = play(box, ["python"], python_state="absent")
+    assert undone.returncode == 0, undone.text
+    assert play(box, ["python"], python_state="absent").changed == []
+    left = root(box, "ls -A /opt/roost /usr/local/bin; ls /usr/local/share/jupyter/kernels")
+    assert left.split() == [
+        "/opt/roost:", "bin", "envs", "/usr/local/bin:", "python3"
+    ]  # fmt: skip
