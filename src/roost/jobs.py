@@ -62,6 +62,7 @@ class Job:
         max_rss_kib: the most memory that one of its processes held, in KiB.
         log_size: bytes of its log.
         left: how many of its processes go on after its end.
+        writing: whether its session is there: it has not ended, or what it left uses its terminal.
     """
 
     box: str
@@ -85,6 +86,7 @@ class Job:
     max_rss_kib: int | None = None
     log_size: int = 0
     left: int = 0
+    writing: bool = False
 
     @property
     def over(self) -> bool:

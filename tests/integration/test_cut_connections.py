@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workplace import as_user, equip, way
+from workplace import as_root, as_user, equip, way
 
-from boxes import LiveBox, exec_in
+from boxes import LiveBox
 from roost import jobs, transfer
 from roost.job_stream import Remote
 
@@ -149,7 +149,7 @@ def test_a_log_goes_on_when_the_login_is_killed_on_the_box(cut_line: LiveBox) ->
     for part in jobs.follow(remote, "steps", lost=lost.append):
         if isinstance(part, bytes):
             found += part
-            exec_in(cut_line, ["pkill", "-9", "-f", "^sshd: .*@notty"])
+            as_root(cut_line, "pkill", "-9", "-f", "^sshd: .*@notty")
             as_user(cut_line, "echo > ~/step")
     assert found == b"1\n2\n3\n"
     assert lost

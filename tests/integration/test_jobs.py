@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 from cli import ROOST, roost, root
 from workplace import (
+    as_root,
     as_user,
     equip,
+    home,
+    login_shell,
     output_of,
     runner_of,
     sha256,
@@ -24,8 +28,8 @@ from workplace import (
     with_all_rights,
 )
 
-from boxes import LiveBox, exec_in
-from roost import jobs
+from boxes import LiveBox
+from roost import jobs, ssh
 
 pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
 
@@ -48,7 +52,7 @@ def listed(box: LiveBox, name: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/zsh", "/usr/bin/fish", "/bin/dash"])
 def test_arguments_arrive_as_they_are_under_any_login_shell(bench: LiveBox, shell: str) -> None:
-    exec_in(bench, ["usermod", "-s", shell, bench.now.user])
+    login_shell(bench, shell)
     try:
         script = "import sys, json; print(json.dumps(sys.argv[1:]))"
         words = ["python3", "-c", script, *NASTY]
@@ -62,7 +66,7 @@ def test_arguments_arrive_as_they_are_under_any_login_shell(bench: LiveBox, shel
         roost(bench, "wait", "box", "env")
         assert roost(bench, "logs", "box", "env").stdout == f"a 'b' $c\n{shell}\n"
     finally:
-        exec_in(bench, ["usermod", "-s", "/bin/bash", bench.now.user])
+        login_shell(bench, "/bin/bash")
 
 
 def test_a_job_keeps_its_command_its_times_its_code_and_what_it_used(bench: LiveBox) -> None:
@@ -73,7 +77,7 @@ def test_a_job_keeps_its_command_its_times_its_code_and_what_it_used(bench: Live
     assert waited.returncode == 7
     assert waited.stderr == "kept failed (7)\n"
     job = listed(bench, "kept")
-    assert job["dir"] == f"/home/{bench.now.user}/my data"
+    assert job["dir"] == f"{home(bench)}/my data"
     assert (job["state"], job["code"], job["signal"]) == ("failed", 7, None)
     start, end = float(str(job["start"])), float(str(job["end"]))
     assert float(str(job["created"])) <= start <= end <= time.time() + 60
@@ -168,7 +172,7 @@ def test_a_virtual_environment_and_the_login_environment(bench: LiveBox) -> None
     assert "prints something even when no one logs in" in push.stderr
     assert done.stdout == "lab\n", done.stderr
     roost(bench, "wait", "box", "lab")
-    venv = f"/home/{bench.now.user}/.venvs/lab"
+    venv = f"{home(bench)}/.venvs/lab"
     job = listed(bench, "lab")["id"]
     assert roost(bench, "logs", "box", "lab").stdout == f"{venv} yes {job}\n{venv}/bin/python\n"
 
@@ -182,10 +186,10 @@ def test_what_a_job_leaves_running_goes_on_and_is_named(bench: LiveBox) -> None:
     as_user(bench, "echo > ~/go")
     remote = way(bench)
     until(lambda: "late" in jobs.log(remote, "parent"), "the late line is in the log")
-    assert "sleep 500" in exec_in(bench, ["ps", "-eo", "args"]).stdout
+    assert "sleep 500" in as_root(bench, "ps", "-eo", "args").stdout
     stopped = roost(bench, "stop", "box", "parent")
     assert stopped.returncode == 0, stopped.stderr
-    assert "sleep 500" not in exec_in(bench, ["ps", "-eo", "args"]).stdout
+    assert "sleep 500" not in as_root(bench, "ps", "-eo", "args").stdout
     job = listed(bench, "parent")
     assert (job["state"], job["code"], job["left"]) == ("failed", 5, 0)
 
@@ -202,7 +206,7 @@ def test_stop_asks_first_and_kills_what_does_not_listen(bench: LiveBox) -> None:
     assert (jobs.state(remote, "asked").state, jobs.state(remote, "asked").code) == ("stopped", 3)
     assert roost(bench, "stop", "--grace", "0.3", "box", "deaf").returncode == 0
     assert jobs.state(remote, "deaf").signal == "SIGKILL"
-    assert " 50" not in exec_in(bench, ["sh", "-c", "ps -eo args | grep '^sleep' || :"]).stdout
+    assert " 50" not in as_root(bench, "sh", "-c", "ps -eo args | grep '^sleep' || :").stdout
     again = roost(bench, "stop", "box", "deaf")
     assert (again.returncode, again.stderr) == (0, "deaf had ended already: stopped\n")
 
@@ -309,8 +313,8 @@ def test_old_jobs_are_pruned_by_age_and_by_size(bench: LiveBox) -> None:
             jobs.wait(remote, name)
     edit = "import json, sys; p = sys.argv[1]; s = json.load(open(p)); s['end'] -= 40 * 86400"
     edit += "; json.dump(s, open(p, 'w'))"
-    home = f"/home/{bench.now.user}/.local/state/roost/jobs"
-    exec_in(bench, ["python3", "-c", edit, f"{home}/aged.1/state.json"])
+    folder = f"{home(bench)}/.local/state/roost/jobs"
+    as_root(bench, "python3", "-c", edit, f"{folder}/aged.1/state.json")
     assert jobs.prune(remote, jobs.Keep(days=30)) == ["aged.1"]
     others = sum(j.log_size for j in jobs.listing(remote, every_run=True)) - 300000
     gone = jobs.prune(remote, jobs.Keep(size=others + 10))
@@ -342,13 +346,13 @@ def test_two_hundred_jobs(bench: LiveBox) -> None:
 
 def test_a_full_disk_holds_a_job_up_and_loses_nothing(bench: LiveBox) -> None:
     remote = way(bench)
-    folder = f"/home/{bench.now.user}/.local/state/roost/jobs"
+    folder = f"{home(bench)}/.local/state/roost/jobs"
     owner = "uid=1000,gid=1000,mode=0700"
     with_all_rights(bench, "mount", "-t", "tmpfs", "-o", f"size=1M,{owner}", "tmpfs", folder)
     try:
         jobs.start(remote, ["seq", "300000"], name="disk")
         full = ["sh", "-c", f"df --output=avail {folder} | tail -1"]
-        until(lambda: exec_in(bench, full).stdout.strip() == "0", "the disk is full")
+        until(lambda: as_root(bench, *full).stdout.strip() == "0", "the disk is full")
         assert jobs.state(remote, "disk").state == "running"
         with_all_rights(bench, "mount", "-o", "remount,size=50M", folder)
         assert jobs.wait(remote, "disk").code == 0
@@ -356,3 +360,68 @@ def test_a_full_disk_holds_a_job_up_and_loses_nothing(bench: LiveBox) -> None:
         assert whole == b"".join(b"%d\n" % n for n in range(1, 300001))
     finally:
         with_all_rights(bench, "umount", "-l", folder)
+
+
+def test_on_each_box_of_a_group(bench: LiveBox) -> None:
+    """A second name for the same box makes the group."""
+    box = way(bench).box
+    twin = {"ansible_host": box.host, "ansible_user": box.user, "roost_identity": box.identity}
+    twins = {"pair": {"hosts": {"box": {}, "twin": {**twin, "ansible_port": box.port}}}}
+    more = bench.workspace.inventory / "twin.yml"
+    more.write_text(json.dumps(twins), "utf-8")
+    try:
+        done = roost(bench, "run", "pair", "--", "sleep", "509")
+        assert sorted(done.stdout.split()) == ["sleep", "sleep-2"], done.stderr
+        assert "runs on box" in done.stderr and "runs on twin" in done.stderr
+        every = json.loads(roost(bench, "jobs", "--json", "pair").stdout)
+        assert {(j["box"], j["name"]) for j in every if j["state"] == "running"} == {
+            (where, name) for where in ("box", "twin") for name in ("sleep", "sleep-2")
+        }
+        gone = {**twin, "ansible_host": "127.0.0.1", "ansible_port": 1}
+        more.write_text(json.dumps({"pair": {"hosts": {"box": {}, "gone": gone}}}), "utf-8")
+        partly = roost(bench, "jobs", "pair")
+        assert partly.returncode == 4
+        assert "sleep-2" in partly.stdout and "gone (127.0.0.1:1)" in partly.stderr
+    finally:
+        more.unlink()
+        for name in ("sleep", "sleep-2"):
+            roost(bench, "stop", "box", name)
+
+
+def test_the_end_of_a_job_is_told(
+    bench: LiveBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    tell = tmp_path / "notify-send"
+    tell.write_text(f'#!/bin/sh\necho "$* $ROOST_JOB $ROOST_CODE" >> {told}\n', "utf-8")
+    tell.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    as_user(bench, "rm -f ~/end; mkfifo ~/end")
+    script = ["sh", "-c", "read x < ~/end; exit 6"]
+    roost(bench, "run", "box", "-n", "told", "--notify", f"{tell} by command", "--", *script)
+    assert not told.exists()
+    as_user(bench, "echo > ~/end")
+    until(told.exists, "the command was run")
+    assert told.read_text("utf-8") == "by command told 6\n"
+    told.unlink()
+    assert roost(bench, "wait", "--notify", "desktop", "box", "told").returncode == 6
+    assert told.read_text("utf-8").startswith("--app-name=roost -- told on box failed (6)")
+    assert "\a" in roost(bench, "wait", "--notify", "bell", "box", "told").stderr
+    refused = roost(bench, "run", "box", "--notify", "no-such-program", "--", "true")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_the_memory_guard_is_named_where_it_ended_a_job(bench: LiveBox) -> None:
+    """A stand-in with earlyoom's words in its own journal: memory is not filled here."""
+    as_root(bench, "usermod", "-aG", "systemd-journal", home(bench).rpartition("/")[2])
+    ssh.disconnect(way(bench).config, "box")
+    as_user(bench, "tmux kill-server", check=False)
+    roost(bench, "run", "box", "-n", "eater", "--", "sleep", "510")
+    state = f"{home(bench)}/.local/state/roost/jobs/eater.1/state.json"
+    pid = json.loads(as_root(bench, "cat", state).stdout)["process"]["command"]
+    words = f'sending SIGTERM to process {pid} uid 1000 "sleep": badness 900, VmRSS 1 MiB'
+    guard = f"echo '{words}'; kill {pid}"
+    as_root(bench, "systemd-run", "--unit=earlyoom", "--wait", "-q", "sh", "-c", guard)
+    waited = roost(bench, "wait", "box", "eater")
+    assert waited.returncode == 143
+    assert "failed (SIGTERM), the memory guard ended it" in waited.stderr

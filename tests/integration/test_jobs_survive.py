@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from cli import roost, root
-from workplace import as_user, equip, terminal, until, way
+from workplace import as_root, as_user, equip, terminal, until, way
 
-from boxes import LiveBox, exec_in, reboot
+from boxes import LiveBox, reboot
 from roost import jobs, ssh
 
 pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
@@ -31,7 +31,7 @@ def log_out(box: LiveBox) -> None:
     script += "loginctl show-session $s -P State; done; true"
 
     def gone() -> bool:
-        return not set(exec_in(box, ["sh", "-c", script]).stdout.split()) - {"closing"}
+        return not set(as_root(box, "sh", "-c", script).stdout.split()) - {"closing"}
 
     until(gone, "the last session has ended")
 
@@ -67,7 +67,7 @@ def test_where_logind_kills_what_is_left_a_job_needs_lingering_and_survives(
     user = bench.now.user
     remote = way(bench)
     log_out(bench)
-    exec_in(bench, ["sh", "-c", f"{on} && systemctl restart systemd-logind"])
+    as_root(bench, "sh", "-c", f"{on} && systemctl restart systemd-logind")
     try:
         refused = roost(bench, "run", "box", "-n", "beat", "--", *BEAT)
         assert refused.returncode == 1
@@ -77,14 +77,14 @@ def test_where_logind_kills_what_is_left_a_job_needs_lingering_and_survives(
         ssh.run(remote.config, remote.box, "tmux new-session -d -s doomed")
         log_out(bench)
         until(lambda: not as_user(bench, "tmux ls", check=False).stdout, "tmux is killed")
-        exec_in(bench, ["loginctl", "enable-linger", user])
+        as_root(bench, "loginctl", "enable-linger", user)
         jobs.start(remote, BEAT, name="beat")
         log_out(bench)
         goes_on(bench)
         jobs.stop(remote, "beat")
     finally:
-        exec_in(bench, ["sh", "-c", f"rm {conf}; loginctl disable-linger {user}"])
-        exec_in(bench, ["systemctl", "restart", "systemd-logind"])
+        as_root(bench, "sh", "-c", f"rm {conf}; loginctl disable-linger {user}")
+        as_root(bench, "systemctl", "restart", "systemd-logind")
 
 
 def test_after_a_reboot_a_job_reads_lost_and_the_shell_says_so(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from cli import ROOST, roost, root
-from workplace import as_user, equip, terminal, until
+from workplace import as_root, as_user, equip, home, login_shell, terminal, until
 
-from boxes import LiveBox, exec_in, private_network
+from boxes import LiveBox, private_network
 
 pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
 
@@ -60,7 +60,7 @@ def files_on(box: LiveBox, folder: str) -> set[str]:
 def test_names_of_every_kind_there_and_back(
     bench: LiveBox, tree: Path, tmp_path: Path, shell: str
 ) -> None:
-    exec_in(bench, ["usermod", "-s", shell, bench.now.user])
+    login_shell(bench, shell)
     try:
         there = roost(bench, "push", "box", f"{tree}/", "~/my data/in here/")
         assert (there.returncode, there.stdout) == (0, ""), there.stderr
@@ -72,7 +72,7 @@ def test_names_of_every_kind_there_and_back(
         assert back.returncode == 0, back.stderr
         assert contents(tmp_path / "back") == contents(tree)
     finally:
-        exec_in(bench, ["usermod", "-s", "/bin/bash", bench.now.user])
+        login_shell(bench, "/bin/bash")
 
 
 def test_relative_names_that_look_like_something_else(
@@ -143,17 +143,17 @@ def test_watch_pushes_each_change_and_outlives_a_lost_box(bench: LiveBox, tree: 
             until(lambda: "run" in as_user(bench, "ls ~/in || true").stdout, "the first push")
             (tree / "later").write_text("later", "utf-8")
             until(lambda: "later" in as_user(bench, "ls ~/in").stdout, "the change has arrived")
-            exec_in(bench, ["systemctl", "stop", "ssh"])
-            exec_in(bench, ["pkill", "-9", "-f", "^sshd: "], check=False)
+            as_root(bench, "systemctl", "stop", "ssh")
+            as_root(bench, "pkill", "-9", "-f", "^sshd: ", check=False)
             (tree / "offline").write_text("offline", "utf-8")
             assert child.stderr
             for line in child.stderr:
                 if "trying again" in line:
                     break
-            exec_in(bench, ["systemctl", "start", "ssh"])
+            as_root(bench, "systemctl", "start", "ssh")
             until(lambda: "offline" in as_user(bench, "ls ~/in").stdout, "it has caught up")
         finally:
-            exec_in(bench, ["systemctl", "start", "ssh"])
+            as_root(bench, "systemctl", "start", "ssh")
             child.terminate()
 
 
@@ -163,11 +163,11 @@ def test_a_file_of_which_half_has_arrived_is_not_sent_again(bench: LiveBox, tmp_
     half = big.read_bytes()[:29_000_000]
     as_user(bench, "mkdir -p ~/in/.rsync-partial")
     # What an interrupted transfer leaves behind.
-    folder = f"/home/{bench.now.user}/in/.rsync-partial"
+    folder = f"{home(bench)}/in/.rsync-partial"
     (tmp_path / "half").write_bytes(half)
     container = bench.now.container
     bench.sandbox.engine("cp", f"{tmp_path}/half", f"{container}:{folder}/big")
-    exec_in(bench, ["chown", "-R", bench.now.user, folder])
+    as_root(bench, "chown", "-R", bench.now.user, folder)
     before = received(bench)
     assert roost(bench, "push", "box", str(big), "in/").returncode == 0
     assert received(bench) - before < 5_000_000
@@ -179,17 +179,17 @@ def test_a_file_of_which_half_has_arrived_is_not_sent_again(bench: LiveBox, tmp_
 
 
 def received(box: LiveBox) -> int:
-    lines = exec_in(box, ["cat", "/proc/net/dev"]).stdout.splitlines()
+    lines = as_root(box, "cat", "/proc/net/dev").stdout.splitlines()
     return next(int(s.split()[1]) for s in lines if s.strip().startswith("eth0:"))
 
 
 @contextmanager
 def without_rsync(box: LiveBox) -> Iterator[None]:
-    exec_in(box, ["mv", "/usr/bin/rsync", "/usr/bin/rsync.away"])
+    as_root(box, "mv", "/usr/bin/rsync", "/usr/bin/rsync.away")
     try:
         yield
     finally:
-        exec_in(box, ["mv", "/usr/bin/rsync.away", "/usr/bin/rsync"])
+        as_root(box, "mv", "/usr/bin/rsync.away", "/usr/bin/rsync")
 
 
 def test_without_rsync_there_scp_copies_and_says_so(

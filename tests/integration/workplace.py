@@ -23,6 +23,7 @@ from roost.paths import Paths
 
 T = TypeVar("T")
 _numbers = itertools.count()
+_places: dict[tuple[Path, str], tuple[str, str]] = {}
 PROGRAMS = ("python3", "tmux", "rsync", "fish", "zsh", "task-spooler")
 
 
@@ -50,10 +51,33 @@ def until(look: Callable[[], T], what: str, *, seconds: float = 60) -> T:
     return found
 
 
+def _place(box: LiveBox) -> tuple[str, str]:
+    """The container and its user: they stay, and the engine is slow to ask."""
+    key = (box.sandbox.root, box.name)
+    if key not in _places:
+        _places[key] = box.now.container, box.now.user
+    return _places[key]
+
+
+def as_root(box: LiveBox, *argv: str, check: bool = True) -> process.Completed:
+    """Run a program as root, without any login."""
+    return box.sandbox.engine("exec", _place(box)[0], *argv, check=check)
+
+
+def home(box: LiveBox) -> str:
+    """The login user's home there."""
+    return f"/home/{_place(box)[1]}"
+
+
+def login_shell(box: LiveBox, shell: str) -> None:
+    """Give the login user another shell."""
+    as_root(box, "usermod", "-s", shell, _place(box)[1])
+
+
 def as_user(box: LiveBox, script: str, *, check: bool = True) -> process.Completed:
     """Run a script as the login user, without any login."""
-    argv = ["runuser", "-u", box.now.user, "--", "env", f"HOME=/home/{box.now.user}"]
-    return exec_in(box, [*argv, "sh", "-c", f"cd && {script}"], check=check)
+    argv = ["runuser", "-u", _place(box)[1], "--", "env", f"HOME={home(box)}"]
+    return as_root(box, *argv, "sh", "-c", f"cd && {script}", check=check)
 
 
 def runner_of(box: LiveBox, job: str) -> str:

@@ -115,7 +115,7 @@ def attach_job(ctx: Context, args: argparse.Namespace) -> int:
 
     way = remote(ctx, args.box)
     job = jobs.state(way, args.job)
-    if job.over and not job.left:
+    if not job.writing:
         raise RoostError(
             f"{job.name} has ended: {describe(job)}",
             fix=f"see what it printed: roost logs {args.box} {args.job}",

@@ -6,12 +6,13 @@ The answer on standard output is a mark, then frames: ``o OFFSET JOB``, where a 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from roost.onbox.files import read_json, write_json
@@ -21,6 +22,7 @@ from roost.onbox.reading import KEEPALIVE, emit, follow
 from roost.onbox.store import (
     GOING,
     HOME,
+    JOBS,
     Job,
     RefusalError,
     describe,
@@ -53,6 +55,29 @@ def start(request: Request) -> Job:
     if spec.get("queue") and not shutil.which("tsp"):
         fix = "roost ssh BOX -- sudo apt-get install task-spooler"
         raise RefusalError("task-spooler, which keeps the queue, is not installed", fix=fix)
+    with one_at_a_time():
+        job_id = found(spec, request["runner"])
+    deadline = time.time() + STARTED
+    while (job := describe(job_id))["state"] == "starting" and time.time() < deadline:
+        time.sleep(0.02)
+    return job
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let no other request take the name that this one has found free."""
+    os.makedirs(JOBS, mode=0o700, exist_ok=True)
+    with open(os.path.join(JOBS, ".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def found(spec: dict[str, Any], runner: str) -> str:
+    """Make a job's folder and its tmux session, and return its id.
+
+    Raises:
+        RefusalError: its name is taken, or tmux refuses.
+    """
     name = free_name(spec["name"], exact=spec.pop("exact"))
     folder = new_folder(name)
     job_id = os.path.basename(folder)
@@ -60,16 +85,13 @@ def start(request: Request) -> Job:
     spec.update(created=time.time(), session="job-" + name)
     try:
         with open(os.path.join(folder, "run.py"), "w", encoding="utf-8") as file:
-            file.write(request["runner"])
+            file.write(runner)
         write_json(os.path.join(folder, "job.json"), spec)
         open_job(spec, folder)
     except (RefusalError, OSError):
         shutil.rmtree(folder)
         raise
-    deadline = time.time() + STARTED
-    while (job := describe(job_id))["state"] == "starting" and time.time() < deadline:
-        time.sleep(0.02)
-    return job
+    return job_id
 
 
 def free_name(name: str, *, exact: bool) -> str:
@@ -78,7 +100,7 @@ def free_name(name: str, *, exact: bool) -> str:
     Raises:
         RefusalError: it has to be exact, and a job that has not ended has it.
     """
-    taken = {j["name"] for j in listing() if j["state"] in GOING or j["left"]}
+    taken = {j["name"] for j in listing() if j["state"] in GOING or j["writing"]}
     if name not in taken:
         return name
     if exact:
