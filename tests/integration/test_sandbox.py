@@ -94,7 +94,10 @@ def test_up_again_changes_nothing(box: LiveBox) -> None:
 
     before = state()
     assert box.sandbox.up() == [box.now]
-    assert box.sandbox.up(["box"], os="debian:13") == [box.now]
+    notes: list[str] = []
+    box.sandbox.note = notes.append
+    assert box.sandbox.up(["box"], os="ubuntu:22.04") == [box.now]
+    assert notes == [f"box is there and runs {box.now.release}; it is left as it is"]
     assert state() == before
 
 

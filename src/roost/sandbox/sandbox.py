@@ -20,6 +20,7 @@ from roost.sandbox.engine import Engine, Run, find_engine
 from roost.sandbox.image import Images
 from roost.sandbox.interrupts import deferred
 from roost.sandbox.locks import locked
+from roost.sandbox.releases import Release
 from roost.workspace import Workspace
 
 DEFAULT_NAME = "default"
@@ -114,8 +115,7 @@ class Sandbox:
             there = {box.name: box for box in self.boxes()}
             wanted = wanted or list(there) or [DEFAULT_BOX]
             space = files.ensure_workspace(self.root, self.run)
-            missing = [name for name in wanted if name not in there]
-            if missing:
+            if missing := [name for name in wanted if name not in there]:
                 image = self._images().ensure(release)
             for name in missing:
                 self.note(f"starting {name} ({image.release})")
@@ -123,10 +123,8 @@ class Sandbox:
                 boxes.create(
                     self.engine, str(self.root), name, image, groups=groups, private=private
                 )
-            for name in wanted:
-                if name in there and not there[name].running:
-                    self.note(f"starting {name}")
-                    self.engine("start", there[name].container)
+            for box in (there[name] for name in wanted if name in there):
+                self._start_again(box, release)
             self._write(space, wanted)
         ready = {box.name: box for box in self.boxes()}
         return [ready[name] for name in wanted]
@@ -185,6 +183,13 @@ class Sandbox:
             note=self.note,
             run=self.run,
         )
+
+    def _start_again(self, box: SandboxBox, release: Release | None) -> None:
+        if release and box.release != str(release):
+            self.note(f"{box.name} is there and runs {box.release}; it is left as it is")
+        if not box.running:
+            self.note(f"starting {box.name}")
+            self.engine("start", box.container)
 
     def _write(self, space: Workspace, wanted: Iterable[str]) -> None:
         """Wait for the boxes that are wanted, and write down every one that runs."""
