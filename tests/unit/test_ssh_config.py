@@ -180,7 +180,10 @@ def test_forwards_are_in_the_second_alias_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert tunnel["remoteforward"] == ["52698 [localhost]:52698", "52699 [localhost]:52699"]
     assert "8157" in tunnel["dynamicforward"]
-    # A shared connection would keep the forwards, or refuse them.
+    # A shared connection would keep the forwards, or refuse them; also one of the user's own.
+    with config.open("a") as file:
+        file.write("Host *\n  ControlMaster auto\n  ControlPath /run/own-%C\n")
+    tunnel = ask(config, "gpu" + TUNNEL_SUFFIX)
     assert tunnel["controlmaster"] == ["false"]
     assert "controlpath" not in tunnel
     for both in ("hostname", "user", "compression"):
