@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import Browser, Locator, expect
 from support import TOKEN, Server
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 
 
 class Lab:
@@ -55,7 +55,7 @@ class Lab:
         outputs = self.cell(index).locator(".jp-OutputArea-output")
         return "".join(f"{text.rstrip()}\n" for text in outputs.all_inner_texts() if text.strip())
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+    def wait(self, condition: Callable[[], Any], timeout: float = 90) -> None:
         deadline = time.monotonic() + timeout
         while True:
             failure = "not so"
@@ -74,10 +74,10 @@ class Lab:
                 )
             self.page.wait_for_timeout(100)
 
-    def wait_text(self, part: str, index: int = 0, timeout: float = 60) -> None:
+    def wait_text(self, part: str, index: int = 0, timeout: float = 90) -> None:
         self.wait(lambda: part in self.text(index), timeout)
 
-    def wait_prompt(self, prompt: str, index: int = 0, timeout: float = 60) -> None:
+    def wait_prompt(self, prompt: str, index: int = 0, timeout: float = 90) -> None:
         self.wait(lambda: self.prompt(index) == prompt, timeout)
 
     def shot(self, name: str) -> None:

@@ -157,7 +157,7 @@ def test_input(server: Server, relay: Relay, open_lab: Open, name: str, when: st
         relay.cut()
         relay.mend()
     box = lab.cell().locator("input.jp-Stdin-input")
-    expect(box).to_have_count(1, timeout=60_000)
+    expect(box).to_have_count(1, timeout=90_000)
     lab.shot(f"input-{when}")
     box.fill("ann")
     box.press("Enter")
@@ -209,7 +209,7 @@ def test_widgets(server: Server, open_lab: Open, name: str) -> None:
     bar = second.cell().locator(".progress-bar")
     second.wait(lambda: "100%" in (bar.get_attribute("style") or ""))
     captured = second.cell().locator(".widget-output").inner_text()
-    assert captured.split("\n") == [f"captured {number}" for number in range(30)]
+    assert captured.strip().split("\n") == [f"captured {number}" for number in range(30)]
 
 
 def test_interrupt_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
@@ -296,19 +296,16 @@ def test_thousands_of_small_outputs(server: Server, open_lab: Open, name: str) -
 def test_a_quiet_time_then_output(open_lab: Open, new_server: Callable[..., Server]) -> None:
     """All clocks of the server brought forward: what takes half an hour takes seconds."""
     server = new_server(
-        "--MappingKernelManager.cull_idle_timeout=1", "--MappingKernelManager.cull_interval=1",
+        "--MappingKernelManager.cull_idle_timeout=8", "--MappingKernelManager.cull_interval=1",
         "--ServerApp.websocket_ping_interval=1000", "--YDocExtension.file_poll_interval=0.2",
         "--YDocExtension.document_cleanup_delay=1",
     )  # fmt: skip
-    path = server.notebook("import time; print('first'); time.sleep(12); print('late')")
+    path = server.notebook("import time; print('first'); time.sleep(16); print('late')")
     lab = open_lab(path, on=server)
     lab.run()
     lab.wait_text("first")
     lab.close()
-    lab = open_lab(path, on=server)
-    lab.wait_prompt("[*]:")
-    lab.close()
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while "late" not in server.saved_text():
         assert time.monotonic() < deadline, server.log.read_text()[-3000:]
         time.sleep(0.2)
