@@ -1,6 +1,6 @@
 # Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test lint lint-only
+.PHONY: help setup demo demo-down test faults lint lint-only
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
@@ -21,6 +21,10 @@ test: ## every gate and every test
 	@tools/bootstrap.sh test
 	@$(MAKE) --no-print-directory lint-only
 	pytest -n 2 --dist loadgroup
+
+faults: ## connections cut at a hundred random points
+	@tools/bootstrap.sh test
+	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
 
 lint: ## the gates alone
 	@tools/bootstrap.sh lint
