@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 from roost.onbox.files import read_json, write_json
@@ -56,7 +57,7 @@ def new_session(*args: str) -> None:
     manager = "org.freedesktop.login1.Manager"
     kills = output(*login, manager, "KillUserProcesses", check=False).split() == ["b", "true"]
     if not kills or tmux("list-sessions", check=False):
-        tmux("new-session", "-d", *args)
+        start_patiently(*args)
         return
     if output("loginctl", "show-user", str(os.getuid()), "-P", "Linger", check=False) != "yes\n":
         raise RefusalError(
@@ -66,6 +67,23 @@ def new_session(*args: str) -> None:
         )
     unit = ("--property=Type=forking", "--property=KillMode=process", "--collect", "--quiet")
     output("systemd-run", "--user", *unit, "--", "tmux", "-u", "new-session", "-d", *args)
+
+
+def start_patiently(*args: str) -> None:
+    """``tmux new-session -d``; once more where the server was just about to end.
+
+    Raises:
+        RefusalError: tmux fails for another reason.
+    """
+    for left in reversed(range(10)):
+        try:
+            tmux("new-session", "-d", *args)
+        except RefusalError as refusal:
+            if not left or "server" not in refusal.args[0]:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def sessions(make: str | None) -> dict[str, Any]:
