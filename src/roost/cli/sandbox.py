@@ -72,6 +72,7 @@ def up_handler(ctx: Context, args: argparse.Namespace) -> int:
             signal.signal(number, signal.default_int_handler)
     for box in sandbox.up(args.names, os=args.os, groups=args.group):
         ctx.out.note(f"{box.name}: {box.release} at {box.user}@{box.host} port {box.port}")
+    ctx.out.note(f"Next: roost -w {ctx.paths.display(sandbox.root)} up")
     ctx.out.line(str(sandbox.root))
     return ExitCode.OK
 

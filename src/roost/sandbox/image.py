@@ -23,6 +23,8 @@ from roost.sandbox.releases import Release
 
 LABEL = "roost.image"  # on every image of ours: "base" or "box"
 RELEASE_LABEL = "roost.os"
+_BASE = "localhost/roost-base:"
+_BOX = "localhost/roost-box:"
 # What makes a machine of an image, and what a cloud image has for whoever logs in first. Python
 # is there, but without its standard library, as on minimal images.
 PACKAGES = (
@@ -87,16 +89,24 @@ class Images:
 
     def purge(self) -> list[str]:
         """Remove the images of ours that no container uses; returns what they were called."""
-        removed: list[str] = []
         listed = self.engine("images", "--quiet", "--no-trunc", "--filter", f"label={LABEL}")
         images = self.engine.inspect("image", list(dict.fromkeys(listed.stdout.split())))
-        # A base can go only after what was built upon it.
-        images.sort(key=lambda image: image["Config"]["Labels"][LABEL] == "base")
-        for image in images:
-            names = image.get("RepoTags") or [image["Id"]]
-            # Without --force: an image that somebody's container uses stays.
-            if self.engine("rmi", *names, check=False).returncode == 0:
-                removed += names
+        # An image that somebody made from ours has our label too, but not our name.
+        named = [
+            (name, image["Config"]["Labels"][RELEASE_LABEL])
+            for prefix in (_BOX, _BASE)  # a base can go only after what was built upon it
+            for image in images
+            for name in image.get("RepoTags") or ()
+            if name.startswith(prefix)
+        ]
+        removed: list[str] = []
+        kept: set[str] = set()
+        for name, release in named:
+            # Without --force: an image that somebody's container uses stays, and its base.
+            if release not in kept and self.engine("rmi", name, check=False).returncode == 0:
+                removed.append(name)
+            else:
+                kept.add(release)
         return removed
 
     def _ready(self, release: Release | None) -> Image | None:
@@ -164,7 +174,7 @@ class Images:
 
     def _bootstrap(self, release: Release, folder: Path) -> Image:
         sources = self._sources(release) or machine.official_sources(release)
-        base = f"localhost/roost-base:{_slug(release)}-{_digest(str(release), *PACKAGES, *sources)}"
+        base = f"{_BASE}{_slug(release)}-{_digest(str(release), *PACKAGES, *sources)}"
         if not self.engine.inspect("image", [base]):
             self.note(f"building {release} from the package archive (once, about a minute)")
             tar = folder / "base.tar"
@@ -221,7 +231,7 @@ class Images:
     def _box_name(self, release: Release, pulled: str) -> str:
         # The script holds the sources, the certificates and the packages.
         digest = _digest(str(release), pulled, self._script(release))
-        return f"localhost/roost-box:{_slug(release)}-{digest}"
+        return f"{_BOX}{_slug(release)}-{digest}"
 
 
 def _slug(release: Release) -> str:
