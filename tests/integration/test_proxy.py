@@ -52,9 +52,12 @@ apt-get -qq install --download-only --no-install-recommends -o Dir::Cache::archi
 INSTALL = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
+systemctl mask haproxy
 dpkg --force-confold -i /root/debs/*.deb >/dev/null
 rm -f /etc/nginx/sites-enabled/default
-systemctl restart nginx haproxy
+systemctl restart nginx
+# Not by its own unit, whose file system namespace cannot be had in a container.
+systemd-run --quiet --unit=balancer /usr/sbin/haproxy -db -f /etc/haproxy/haproxy.cfg
 """
 
 

@@ -20,6 +20,7 @@ from roost.model import Forward
 from roost.paths import Paths
 from roost.supervisor import network, pac, probe, session
 from roost.supervisor.daemon import Lock, Supervisor
+from roost.supervisor.doubt import grace
 from roost.supervisor.failure import diagnose
 from roost.supervisor.protocol import Places, Status, Wish, ensure_private, places
 from roost.supervisor.way import Way, first_hop
@@ -323,3 +324,11 @@ def test_ends_at_once_beside_another_one(there: Places, paths: Paths) -> None:
     assert lock.take()
     argv = autostart.supervisor_command(paths)
     assert subprocess.run(argv, check=False, timeout=30).returncode == 0
+
+
+def test_a_short_silence_is_forgiven_longer_than_a_long_one() -> None:
+    assert grace(quiet=5, round_trip=0.01, login=0.2) == 0.5
+    assert grace(quiet=5, round_trip=0.01, login=2.0) == 2.0
+    assert grace(quiet=5, round_trip=0.4, login=0.2) == 1.6
+    assert grace(quiet=5, round_trip=9, login=9) == 3.0
+    assert grace(quiet=60, round_trip=0.01, login=2.0) == 0.04

@@ -9,13 +9,12 @@ import itertools
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from roost.errors import RoostError
 from roost.model import ForwardKind
-from roost.supervisor import pac, probe
+from roost.supervisor import doubt, pac, probe
 from roost.supervisor.failure import Failure, diagnose
 from roost.supervisor.protocol import ForwardStatus, Places, Status, Wish
 from roost.supervisor.session import Session, remove_left_over_sockets
@@ -28,13 +27,6 @@ _FORWARDS_EVERY = 6
 # ssh's own limits (ConnectTimeout for each hop, then the login) end long before this.
 _COME_UP = 60.0
 _FIRST_RETRY, _SLOWEST_RETRY, _SLOWEST_HOPELESS = 0.25, 10.0, 60.0
-# How often the first machine is asked, at first, whether it can be reached again.
-_ASK_EVERY = 0.3
-# An old connection has so long to answer once the network is back: four round trips within
-# limits. After a long silence TCP's next retransmission is too far away to wait for it.
-_LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 1.5, 10.0
-
-
 _REMEMBERED = ("opened", "breaks", "broke", "broke_why", "gone")
 
 
@@ -70,6 +62,7 @@ class Tunnel:
         self.session: Session | None = None
         self.said = ""
         self._swept = False
+        self._login = 0.0
         self._pac: asyncio.Server | None = None
         self._environment = environment
         self._changed = changed
@@ -167,9 +160,10 @@ class Tunnel:
 
     async def _come_up(self, session: Session) -> Failure | None:
         canary = str(self.places.canary(self.wish.id))
-        deadline = time.monotonic() + _COME_UP
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() < began + _COME_UP:
             if await probe.alive(canary, 5.0) and session.running():
+                self._login = time.monotonic() - began
                 return None
             if not session.running():
                 return diagnose(session.complaint())
@@ -226,7 +220,9 @@ class Tunnel:
                 if (turn % _FORWARDS_EVERY == 0) and (broken := await self._broken_forward()):
                     return broken
             elif session.running() and not session.busy_since(before):
-                failure = await self._doubt(session, patience)
+                failure = await doubt.decide(
+                    session, self._way, canary, patience, self._login, self._set_state
+                )
                 if failure is not None:
                     return failure
         raise AssertionError("unreachable")
@@ -246,36 +242,6 @@ class Tunnel:
                 return Failure(f"the forward {forward} was dead while the connection was up")
         return None
 
-    async def _doubt(self, session: Session, silent: float) -> Failure | None:
-        """Decide about a session that does not answer: None if it comes back to life.
-
-        As long as the first machine cannot be reached either, the network is at fault, and the
-        connection may survive the cut. Once that machine answers a new connection, the old one
-        has a moment to follow; then a new one is quicker than TCP's next retransmission.
-        """
-        began = time.monotonic() - silent
-        answer = asyncio.create_task(
-            probe.alive(str(self.places.canary(self.wish.id)), _COME_UP * 10)
-        )
-        known = await self._way.is_known()
-        try:
-            while session.running():
-                took = await self._way.ask(_ASK_EVERY)
-                quiet = time.monotonic() - began
-                if took is not None or (not known and quiet > _PATIENCE * 3):
-                    grace = max(_LEAST_GRACE if quiet < _LONG_QUIET else 0.0, 4 * (took or 0.0))
-                    await asyncio.wait({answer}, timeout=min(grace, _MOST_GRACE))
-                    if not answer.done():
-                        return Failure("the connection had gone silent", silent=quiet)
-                if answer.done() and answer.result():
-                    self._set_state("up")
-                    return None
-                self._set_state("silent", "nothing answers, the first machine on the way neither")
-            return replace(diagnose(session.complaint()), silent=time.monotonic() - began)
-        finally:
-            answer.cancel()
-            self._way.stop_asking()
-
     async def _wait_for_return(self, failure: Failure) -> None:
         tries = self.status.tries
         if failure.hopeless:
@@ -292,7 +258,7 @@ class Tunnel:
         if not await self._way.is_known():
             return
         try:
-            while await self._way.ask(min(1.0, _ASK_EVERY + down / 600)) is None:
+            while await self._way.ask(min(1.0, doubt.ASK_EVERY + down / 600)) is None:
                 down = time.time() - self.status.since
                 if self._wake.is_set():
                     await self._pause(0)

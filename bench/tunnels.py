@@ -1,0 +1,218 @@
+"""How quickly a tunnel is back, and how fast it is: roost beside autossh and plain ssh -L.
+
+    python bench/tunnels.py recovery [--rounds 5] [--cuts 5 15 30]
+    python bench/tunnels.py throughput [--rounds 5] [--megabytes 1024]
+    python bench/tunnels.py faults [--rounds 3] [--long]
+
+It starts a throwaway box of its own and removes it. ``recovery`` and ``faults`` count from the
+moment when the network (or the box) is there again to the first answer through the same local
+port. It needs root, for the packet filter in the box's network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1] / "tests" / part) for part in ("", "integration")
+]
+
+import tunnel_rig as rig  # noqa: E402
+
+import boxes  # noqa: E402
+from roost.tunnels import Tunnels  # noqa: E402
+
+NEVER = 90.0
+# As their manuals advise for tunnels that should last; the same figures as roost's own ssh has.
+ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "BatchMode=yes")
+
+
+@contextlib.contextmanager
+def by_roost(box: boxes.LiveBox, client: Tunnels) -> Iterator[int]:
+    port = rig.free_port()
+    opened = rig.way(box).open(client, f"{port}:localhost:8000")
+    yield port
+    client.close([s.id for s in opened])
+
+
+@contextlib.contextmanager
+def by_program(box: boxes.LiveBox, *program: str) -> Iterator[int]:
+    port = rig.free_port()
+    forward = ("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:localhost:8000")
+    argv = [*program, "-F", str(rig.way(box).config), "-S", "none", *ALIVE, *forward, box.name]
+    environ = {**os.environ, "AUTOSSH_GATETIME": "0", "AUTOSSH_POLL": "30"}
+    child = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=environ, start_new_session=True)
+    try:
+        rig.wait_for(lambda: rig.answers(port))
+        yield port
+    finally:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait()
+
+
+def back_after(port: int, since: float) -> float:
+    """Seconds from ``since`` to the first answer; ``NEVER`` where none comes."""
+
+    async def one() -> bool:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1.5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                with contextlib.closing(writer):
+                    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                    return await reader.read(4) == b"HTTP"
+        return False
+
+    async def any_of_them() -> float:
+        asked: set[asyncio.Task[bool]] = set()
+        while time.monotonic() - since < NEVER:
+            asked.add(asyncio.create_task(one()))
+            done, asked = await asyncio.wait(asked, timeout=0.05)
+            if any(task.result() for task in done):
+                return time.monotonic() - since
+        return NEVER
+
+    return asyncio.run(any_of_them())
+
+
+def recovery(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> None:
+    contenders: dict[str, Callable[[], contextlib.AbstractContextManager[int]]] = {
+        "roost": lambda: by_roost(box, client),
+        "autossh -M 0": lambda: by_program(box, "autossh", "-M", "0"),
+        "ssh -L": lambda: by_program(box, "ssh"),
+    }
+    print(f"seconds until the forward answers again; median (worst) of {args.rounds}")
+    for cut in args.cuts:
+        took: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(args.rounds):
+            for name, open_one in contenders.items():
+                with open_one() as port:
+                    with rig.cut_off(box):
+                        time.sleep(cut)
+                    took[name].append(back_after(port, time.monotonic()))
+        for name, times in took.items():
+            print(f"  cut of {cut:3.0f} s  {name:14} {_figures(times)}", flush=True)
+
+
+def throughput(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> None:
+    contenders = {
+        "roost": lambda: by_roost(box, client),
+        "ssh -L": lambda: by_program(box, "ssh"),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    size = args.megabytes * 1_000_000
+    for _ in range(args.rounds):
+        for name, open_one in contenders.items():
+            with open_one() as port:
+                began = time.monotonic()
+                with rig.connect(port, 600) as connection:
+                    connection.sendall(b"SEND %d\n" % size)
+                    got = 0
+                    while data := connection.recv(1 << 18):
+                        got += len(data)
+                assert got == size
+                rates[name].append(args.megabytes / (time.monotonic() - began))
+    print(f"MB/s for {args.megabytes} MB, median of {args.rounds}")
+    for name, found in rates.items():
+        print(f"  {name:8} {statistics.median(found):7.0f}   {[round(r) for r in found]}")
+
+
+def faults(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> None:
+    pause = 300.0 if args.long else 45.0
+    staged: dict[str, Callable[[], float]] = {
+        "ssh killed": lambda: _kill(rig.carriers(client), signal.SIGKILL),
+        "ssh hangs (SIGSTOP)": lambda: _kill(rig.carriers(client), signal.SIGSTOP),
+        "sshd sessions killed": lambda: _then(lambda: rig.kill_sshd_sessions(box)),
+        "supervisor killed": lambda: _supervisor(client, with_ssh=False),
+        "supervisor and ssh killed": lambda: _supervisor(client, with_ssh=True),
+        "network cut 3 s": lambda: _during(rig.cut_off(box), 3),
+        "network cut 10 s": lambda: _during(rig.cut_off(box), 10),
+        "network cut 60 s": lambda: _during(rig.cut_off(box), 60),
+        f"box paused {pause:.0f} s": lambda: _during(rig.paused(box), pause),
+        "box rebooted": lambda: _then(lambda: boxes.reboot(box)),
+    }
+    print(f"seconds until the forward answers again; median (worst) of {args.rounds}")
+    results = {}
+    with by_roost(box, client) as port:
+        for name, fault in staged.items():
+            times = []
+            for _ in range(args.rounds):
+                rig.wait_for(lambda: rig.answers(port))
+                rig.wait_for(lambda: rig.status_of(client, ":8000").state == "up")
+                times.append(back_after(port, fault()))
+            results[name] = times
+            print(f"  {name:28} {_figures(times)}", flush=True)
+    if args.json:
+        print(json.dumps(results))
+
+
+def _kill(pids: list[int], number: int) -> float:
+    for pid in pids:
+        os.kill(pid, number)
+    return time.monotonic()
+
+
+def _supervisor(client: Tunnels, *, with_ssh: bool) -> float:
+    since = _kill(rig.supervisors(client) + (rig.carriers(client) if with_ssh else []), 9)
+    client.list()  # the next command
+    return since
+
+
+def _then(action: Callable[[], object]) -> float:
+    action()
+    return time.monotonic()
+
+
+def _during(fault: contextlib.AbstractContextManager[None], seconds: float) -> float:
+    with fault:
+        time.sleep(seconds)
+    return time.monotonic()
+
+
+def _figures(times: list[float]) -> str:
+    def text(seconds: float) -> str:
+        return "never" if seconds >= NEVER else f"{seconds:.2f}"
+
+    return f"{text(statistics.median(times)):>6} ({text(max(times))})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("recovery", "throughput", "faults"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cuts", type=float, nargs="+", default=[5.0, 15.0, 40.0])
+    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--long", action="store_true", help="pause the box for five minutes")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="rt-") as folder:
+        os.environ |= {"HOME": folder, "XDG_RUNTIME_DIR": folder, boxes.RUN_FOLDER: folder}
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            os.environ.pop(name, None)
+        from roost.paths import Paths
+
+        client = Tunnels(Paths.from_environment(os.environ), dict(os.environ))
+        with boxes.start_boxes("bench") as started:
+            box = started["bench"]
+            rig.give_speaker(box)
+            try:
+                {"recovery": recovery, "throughput": throughput, "faults": faults}[args.what](
+                    box, client, args
+                )
+            finally:
+                client.close([s.id for s in client.list()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Decide about a connection that does not answer: wait for it, or make a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from roost.supervisor import probe
+from roost.supervisor.failure import Failure, diagnose
+from roost.supervisor.session import Session
+from roost.supervisor.way import Way
+
+# Seconds. How often the first machine is asked, at first, whether it can be reached again.
+ASK_EVERY = 0.3
+# Limits to how long an old connection may take to answer, and what silence is a long one.
+_LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 3.0, 10.0
+# Where the first machine cannot be asked, silence alone has to decide.
+_SILENCE_DECIDES = 9.0
+_FOR_EVER = 1e6
+
+
+async def decide(
+    session: Session,
+    way: Way,
+    canary: str,
+    silent: float,
+    login: float,
+    show: Callable[[str, str], None],
+) -> Failure | None:
+    """Watch a session that does not answer until it does, or has to be replaced.
+
+    As long as the first machine cannot be reached either, the network is at fault, and the
+    connection may survive the cut. Once that machine answers a new connection, the old one has a
+    moment to follow.
+
+    Args:
+        session: the ssh.
+        way: asks the first machine.
+        canary: the socket whose answer proves the session alive.
+        silent: for how many seconds it has been asked in vain.
+        login: the seconds that the last login took.
+        show: is told the state and its reason.
+
+    Returns:
+        Why it is to be replaced; None if it came back to life.
+    """
+    began = time.monotonic() - silent
+    answer = asyncio.create_task(probe.alive(canary, _FOR_EVER))
+    known = await way.is_known()
+    try:
+        while session.running():
+            took = await way.ask(ASK_EVERY)
+            quiet = time.monotonic() - began
+            if took is not None or (not known and quiet > _SILENCE_DECIDES):
+                await asyncio.wait({answer}, timeout=grace(quiet, took or 0.0, login))
+                if not answer.done():
+                    return Failure("the connection had gone silent", silent=quiet)
+            if answer.done() and answer.result():
+                show("up", "")
+                return None
+            show("silent", "nothing answers, the first machine on the way neither")
+        return replace(diagnose(session.complaint()), silent=time.monotonic() - began)
+    finally:
+        answer.cancel()
+        way.stop_asking()
+
+
+def grace(quiet: float, round_trip: float, login: float) -> float:
+    """How long an old connection may take to answer once the network is back, in seconds.
+
+    After a short silence TCP's next retransmission is near, and a new login takes time, too: so
+    it may take as long as that, and the connections inside survive. After a long one the next
+    retransmission is too far away, but after sleep an old connection answers at once or never.
+    """
+    if quiet > _LONG_QUIET:
+        return min(4 * round_trip, _MOST_GRACE)
+    return min(max(_LEAST_GRACE, 4 * round_trip, login), _MOST_GRACE)
