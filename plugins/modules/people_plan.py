@@ -81,6 +81,7 @@ leaving:
 
 import base64  # noqa: E402 - Ansible wants the documentation first
 import binascii  # noqa: E402
+import contextlib  # noqa: E402
 import datetime  # noqa: E402
 import difflib  # noqa: E402
 import grp  # noqa: E402
@@ -91,46 +92,23 @@ import struct  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-FIELDS = ["name", "full_name", "keys", "boxes", "sudo", "shell", "groups", "until", "state", "home"]
+PERSON = re.compile("name|full_name|keys|boxes|sudo|shell|groups|until|state|home")
 # useradd(8) of Debian and Ubuntu: at most 32 characters, no upper case.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MIN_RSA_BITS = 2048
 FIRST_PERSONAL_UID = 1000  # UID_MIN of login.defs(5)
 NOBODY_UID = 65534
-KEY_TYPES = [
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-]
+KEY_TYPE = re.compile(
+    r"ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)"
+    r"|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
+)
 # AUTHORIZED_KEYS FILE FORMAT of sshd(8); sshd drops a whole line for one option it does not know.
-OPTIONS = [
-    "agent-forwarding",
-    "cert-authority",
-    "command",
-    "environment",
-    "expiry-time",
-    "from",
-    "no-agent-forwarding",
-    "no-port-forwarding",
-    "no-pty",
-    "no-touch-required",
-    "no-user-rc",
-    "no-x11-forwarding",
-    "permitlisten",
-    "permitopen",
-    "port-forwarding",
-    "principals",
-    "pty",
-    "restrict",
-    "tunnel",
-    "user-rc",
-    "verify-required",
-    "x11-forwarding",
-]
+KNOWN_OPTION = re.compile(
+    "(no-)?(agent-forwarding|port-forwarding|pty|user-rc|x11-forwarding)|cert-authority|command"
+    "|environment|expiry-time|from|no-touch-required|permitlisten|permitopen|principals|restrict"
+    "|tunnel|verify-required",
+    re.IGNORECASE,
+)
 OPTION = re.compile(r'([A-Za-z0-9-]+)(?:="((?:[^"\\]|\\.)*)")?(?:,|(?=\s)|$)')
 HEADER = "# Managed by roost, role people; a change here is lost at the next run.\n"
 
@@ -141,7 +119,7 @@ class RefusedError(ValueError):
 
 def split_options(line: str) -> tuple[str, str]:
     """Split ``options type base64 comment`` into its options and the rest."""
-    if line.split(None, 1)[0] in KEY_TYPES:
+    if KEY_TYPE.fullmatch(line.split(None, 1)[0]):
         return "", line
     at = 0
     while True:
@@ -150,7 +128,7 @@ def split_options(line: str) -> tuple[str, str]:
             raise RefusedError(
                 "its options are malformed (an unclosed quote, or no key after them)"
             )
-        if found[1].lower() not in OPTIONS:
+        if not KNOWN_OPTION.fullmatch(found[1]):
             raise RefusedError("it starts with neither a key type nor an option that sshd knows")
         at = found.end()
         if line[at : at + 1].isspace():
@@ -172,7 +150,7 @@ def check_key(text: str) -> None:
     words = text.split(None, 2)
     if len(words) < 2:
         raise RefusedError("it is cut off: there is no key after its type")
-    if words[0] not in KEY_TYPES:
+    if not KEY_TYPE.fullmatch(words[0]):
         raise RefusedError(f"keys of the type {words[0][:40]} are not accepted")
     try:
         blob = base64.b64decode(words[1], validate=True)
@@ -211,8 +189,8 @@ def key_lines(entry: dict) -> list[str]:
 
 def check_person(person: dict) -> None:
     for field in person:
-        if field not in FIELDS:
-            near = difflib.get_close_matches(field, FIELDS, 1)
+        if not PERSON.fullmatch(field):
+            near = difflib.get_close_matches(field, PERSON.pattern.split("|"), 1)
             raise RefusedError(f"unknown field {field!r}" + (f"; {near[0]!r}?" if near else ""))
     if not NAME.fullmatch(str(person.get("name", ""))):
         raise RefusedError("a name starts with a-z or _, then a-z 0-9 _ -, at most 32 characters")
@@ -345,7 +323,7 @@ class Planner:
             if not listed_key:
                 return
             uid = None
-        if name == self.params["login_user"]:
+        if name in (self.params["login_user"], os.environ.get("SUDO_USER")):
             raise RefusedError(
                 "this run is logged in as that account; use another one to remove it"
             )
@@ -367,7 +345,8 @@ class Planner:
         folder = self.params["keys_folder"]
         if self.params["unlisted"] == "leave" and os.path.isdir(folder):
             for name in sorted(set(os.listdir(folder)) - set(names)):
-                if NAME.fullmatch(name) and name != self.params["login_user"]:
+                # What may not be closed (root, the account of the connection) was not ours.
+                with contextlib.suppress(RefusedError):
                     self.leave(name, "keep")
         rules = {"path": "/etc/sudoers.d/roost-people", "content": self.rules, "mode": "0440"}
         self.files.append({**rules, "validate": "visudo -cf %s"})

@@ -220,7 +220,7 @@ class Guard:
     def admins_with_key(self) -> list[str]:
         files = str(self.settings.get("AuthorizedKeysFile", "")).split()
         found = []
-        for name in self.params["admins"]:
+        for name in {*self.params["admins"], os.environ.get("SUDO_USER", "root")}:
             try:
                 home = pwd.getpwnam(name).pw_dir
             except KeyError:
@@ -228,7 +228,7 @@ class Guard:
             paths = [os.path.join(home, f.replace("%u", name)) for f in files]
             if any(self.run("ssh-keygen", "-lf", p, check=False)[0] == 0 for p in paths):
                 found.append(name)
-        return found
+        return sorted(found)
 
     def listens_by_socket(self) -> bool:
         return self.run("systemctl", "-q", "is-active", "ssh.socket", check=False)[0] == 0
