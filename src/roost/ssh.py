@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from roost import files, process
+from roost import files, process, ssh_hosts
 from roost.errors import ProcessError, ProcessTimeoutError, RoostError
 from roost.model import Box, Fleet
 from roost.paths import Paths
@@ -30,6 +30,8 @@ def ensure_config(
     workspace_root: Path, fleet: Fleet, paths: Paths, *, user_config: bool = True
 ) -> Path:
     """Write the workspace's own ssh config where it is not up to date, and return its path.
+
+    Where the boxes are installed in the user's own ssh, too, they are brought up to date there.
 
     Args:
         workspace_root: the folder of the workspace.
@@ -62,7 +64,21 @@ def ensure_config(
             f"{config} cannot be written: {error.strerror}",
             fix="work in a copy of the workspace that belongs to you",
         ) from error
+    installed = ssh_hosts.file_for(paths, root)
+    if installed.is_file():
+        ssh_hosts.write(installed, names_text(root, fleet, paths))
     return config
+
+
+def names_text(workspace_root: Path, fleet: Fleet, paths: Paths) -> str:
+    """The boxes as the user's own ssh is to see them: by their names alone.
+
+    Raises:
+        InventoryError: the inventory says something that an ssh config cannot.
+    """
+    root = workspace_root.absolute()
+    control_dir = ensure_control_dir(paths)
+    return render(fleet, Settings(root / "known_hosts", control_dir, source=str(root)))
 
 
 def control_dir(paths: Paths) -> Path | None:

@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 import pwd
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost import files, ssh_probe
-from roost.errors import InventoryError, RoostError
+from roost import files, ssh_hosts, ssh_probe
+from roost.errors import RoostError
 from roost.include_line import decode, include_line, is_effective, position, with_line, without_line
 from roost.paths import Paths
 from roost.ssh_config_reader import Line, is_literal, read
@@ -71,7 +70,8 @@ class UserConfig:
 
     def __init__(self, config: Path, paths: Paths) -> None:
         self.config = config
-        self.folder = paths.config / "ssh"
+        self._paths = paths
+        self.folder = ssh_hosts.folder(paths)
         self._record = paths.state / "ssh-config" / "installed.json"
         self._before = paths.state / "ssh-config" / "before"
         self._lock = paths.state / "ssh-config" / "lock"
@@ -91,9 +91,7 @@ class UserConfig:
 
     def file_for(self, workspace: Path) -> Path:
         """The file that holds the hosts of one workspace."""
-        root = str(workspace.absolute())
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(root).name).lstrip(".") or "workspace"
-        return self.folder / f"{name}-{hashlib.sha256(root.encode()).hexdigest()[:8]}.conf"
+        return ssh_hosts.file_for(self._paths, workspace)
 
     def state(self) -> State:
         """How things stand now; nothing is changed."""
@@ -134,23 +132,7 @@ class UserConfig:
             InventoryError: ssh does not understand the text; it would refuse every host then.
             RoostError: roost's folder cannot be written.
         """
-        target = self.file_for(workspace)
-        data = text.encode()
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if target.is_file() and target.read_bytes() == data:
-                return False
-            with files.staged(target, data) as fresh:
-                if complaint := ssh_probe.complaint(fresh):
-                    raise InventoryError(
-                        "ssh does not take the hosts of this workspace",
-                        why=complaint,
-                        fix="correct roost_ssh_options",
-                    )
-                fresh.replace(target)
-            return True
-        except OSError as error:
-            raise RoostError(f"{target} cannot be written: {error.strerror}") from error
+        return ssh_hosts.write(self.file_for(workspace), text)
 
     def install(self) -> bool:
         """Put the line at the top, and return whether anything changed.

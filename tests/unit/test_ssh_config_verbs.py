@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from test_ssh_config import ask
 
+from roost import ssh
 from roost.cli.main import main
 from roost.errors import ExitCode
+from roost.model import Box, Fleet
 from roost.workspace import Workspace
 
 HOSTS = """\
@@ -106,3 +108,15 @@ def test_a_read_only_config_is_told_what_to_add(run, own, workspace) -> None:
 def test_another_home_than_sshs_is_not_touched(workspace: Workspace, capsys) -> None:
     assert main(["-w", str(workspace.root), "ssh-config", "install"]) == ExitCode.FAILED
     assert "--config FILE" in capsys.readouterr().err
+
+
+def test_what_is_installed_follows_the_inventory(run, own, workspace, paths) -> None:
+    """A colleague's change arrives with git; the next call of roost brings it to plain ssh."""
+    fleet = Fleet(boxes=(Box("gpu1", "192.0.2.1"),))
+    ssh.ensure_config(workspace.root, fleet, paths)
+    assert not list(paths.config.glob("ssh/*"))
+    run("install")
+    moved = Fleet(boxes=(Box("gpu1", "192.0.2.77"), Box("gpu3", "192.0.2.3")))
+    ssh.ensure_config(workspace.root, moved, paths)
+    assert ask(own, "gpu1")["hostname"] == ["192.0.2.77"]
+    assert ask(own, "gpu3")["hostname"] == ["192.0.2.3"]

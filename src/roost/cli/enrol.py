@@ -139,7 +139,7 @@ def carry_out(ctx: Context, plan: Plan, args: argparse.Namespace) -> dict[str, A
             pins.write(workspace.known_hosts)
             text = plan.edit(hosts.read_inventory(path))
             files.replace(path, text.encode(), mode=0o644)
-    installed.refresh(ctx, hosts.reload(ctx))
+    ssh.ensure_config(ctx.workspace().root, hosts.reload(ctx), ctx.paths)
     return {
         "name": box.name,
         "host": box.host,
@@ -164,7 +164,9 @@ def offer_install(ctx: Context, name: str) -> None:
     if not sys.stdin.isatty():
         ctx.out.note(f"for plain ssh {name}, scp and editors: roost ssh-config install")
     elif _yes(ctx, f"add this line, so that plain ssh {name}, scp and editors work?\n  {line}"):
-        user.write(ctx.workspace().root, installed.text_for(ctx, hosts.reload(ctx)))
+        user.write(
+            ctx.workspace().root, ssh.names_text(ctx.workspace().root, hosts.reload(ctx), ctx.paths)
+        )
         user.install()
 
 

@@ -7,7 +7,6 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from roost.cli import installed
 from roost.errors import ExitCode, InventoryError, UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def remove_handler(ctx: Context, args: argparse.Namespace) -> int:
             if not shared_key:
                 known_hosts.unpin(workspace.known_hosts, name)
     if not args.dry_run:
-        installed.refresh(ctx, reload(ctx))
+        ssh.ensure_config(workspace.root, reload(ctx), ctx.paths)
     if args.json:
         ctx.out.json({"name": box.name, "removed": not args.dry_run, "diff": lines})
     elif args.dry_run:

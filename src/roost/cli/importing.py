@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost import files, known_hosts, ssh_import
-from roost.cli import hosts, installed
+from roost import files, known_hosts, ssh, ssh_import
+from roost.cli import hosts
 from roost.errors import ExitCode
 from roost.inventory_edit import add_host, hosts_file
 from roost.model import Box
@@ -31,7 +31,7 @@ def run(ctx: Context, args: argparse.Namespace, user: UserConfig) -> int:
         if not args.dry_run and plan.boxes:
             files.replace(path, after.encode(), mode=0o644)
     if not args.dry_run and plan.boxes:
-        installed.refresh(ctx, hosts.reload(ctx))
+        ssh.ensure_config(ctx.workspace().root, hosts.reload(ctx), ctx.paths)
     if args.json:
         ctx.out.json(
             {

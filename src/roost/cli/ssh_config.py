@@ -54,7 +54,9 @@ def register(
 
 def show_handler(ctx: Context, args: argparse.Namespace) -> int:
     """Print the text that ``install`` writes."""
-    text = installed.text_for(ctx, ctx.fleet())
+    from roost import ssh
+
+    text = ssh.names_text(ctx.workspace().root, ctx.fleet(), ctx.paths)
     if not args.json:
         ctx.out.line(text.rstrip("\n"))
         return ExitCode.OK
@@ -77,10 +79,12 @@ def show_handler(ctx: Context, args: argparse.Namespace) -> int:
 
 def install_handler(ctx: Context, args: argparse.Namespace) -> int:
     """Write the file and the line, or show what would be written."""
+    from roost import ssh
+
     user = installed.user_config(ctx, args.config)
     fleet = ctx.fleet()
     refuse_taken(ctx, user, fleet, fleet.boxes)
-    text = installed.text_for(ctx, fleet)
+    text = ssh.names_text(ctx.workspace().root, fleet, ctx.paths)
     target = user.file_for(ctx.workspace().root)
     old, new = user.planned()
     there = target.read_text("utf-8") if target.is_file() else ""
