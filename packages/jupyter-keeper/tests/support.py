@@ -45,6 +45,22 @@ def printing(count: int, pause: float) -> str:
     )
 
 
+def printing_until(flag: str) -> str:
+    """Code that prints lines until the file ``flag`` is there, then how many they were."""
+    return (
+        "import itertools, pathlib, time\nfor i in itertools.count():\n"
+        "    print('line', i, flush=True)\n    time.sleep(0.1)\n"
+        f"    if pathlib.Path({flag!r}).exists():\n        break\nprint('total', i + 1)"
+    )
+
+
+def is_complete(text: str) -> bool:
+    """Whether that is all that ``printing_until`` prints, each line once and in order."""
+    *shown, total = text.rstrip("\n").split("\n")
+    count = int(total.removeprefix("total ")) if total.startswith("total ") else -1
+    return "".join(f"{line}\n" for line in shown) == lines(count)
+
+
 class Server:
     """A JupyterLab server in ``folder``, with nothing of the user's configuration."""
 

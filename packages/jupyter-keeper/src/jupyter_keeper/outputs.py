@@ -86,11 +86,6 @@ class Outputs:
             isinstance(last, StreamOutput) and last.stream.flooded
         )
 
-    @property
-    def has_displays(self) -> bool:
-        """Whether a message of another cell may still change one of the outputs."""
-        return any(isinstance(item, RichOutput) and item.display_id for item in self.items)
-
     def apply(self, kind: str, content: Mapping[str, Any]) -> None:
         """Apply one message of a type in ``OUTPUT_TYPES``, except ``update_display_data``."""
         if kind == "clear_output":
