@@ -124,6 +124,8 @@ def test_ansible_reads_what_was_written(workspace: Workspace, paths: Paths) -> N
         ("all:\n  hosts:\n    gpu1:\n", "already"),
         ("all: {hosts: {a: {}}}\n", "braces"),
         ("all:\n  hosts: text\n", "no mapping"),
+        # Written twice, the last one counts, and an edit of the first would be lost.
+        ("all:\n  hosts:\n    a:\nall:\n  hosts:\n    b:\n", "laid out"),
     ],
 )
 def test_what_cannot_be_edited_is_said(text: str, why: str) -> None:
