@@ -599,3 +599,28 @@ def test_the_module_says_whether_it_fits() -> None:
     declared = {Requirement(line).name: Requirement(line).specifier for line in declared}
     for name, versions in report["versions"].items():
         assert declared[name] == SpecifierSet(versions["supported"]), name
+
+
+def test_other_messages_wait_for_the_page_that_left(server: Server, name: str) -> None:
+    """As in the stock server: what is not kept in the notebook is sent when the page is back."""
+
+    async def test() -> None:
+        code = (
+            "import time\nfrom comm import create_comm\ntime.sleep(1)\n"
+            "for i in range(50):\n    create_comm(target_name='t', data={'i': i})\nprint('done')"
+        )
+        path = server.notebook(code, name=name)
+        first = await Page(server, path).open()
+        first.run(0)
+        await first.until(lambda: first.got("execute_input"))
+        await first.close()
+        watcher = await Page(server, path).open(kernel=False)
+        await watcher.until(lambda: watcher.state() == ("idle", 1))
+        again = await Page(server, path, session=first.session).open()
+        await again.until(lambda: len(again.got("comm_open")) == 50)
+        assert [content["data"]["i"] for content in again.got("comm_open")] == list(range(50))
+        assert not again.got("stream")
+        await again.close()
+        await watcher.close()
+
+    run(test)

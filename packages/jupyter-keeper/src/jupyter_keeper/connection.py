@@ -22,6 +22,9 @@ from tornado.websocket import WebSocketClosedError
 from .keeper import Keeper
 from .kernel import KernelListener
 
+BUFFERED = 10_000
+"""Messages that wait for a page that left, beside outputs: the stock server has no limit."""
+
 V1 = "v1.kernel.websocket.jupyter.org"
 
 
@@ -94,11 +97,13 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         super().disconnect()
         buffered = self.multi_kernel_manager._kernel_buffers.get(self.kernel_id)
         if listener is not None and buffered and "iopub" in buffered["channels"]:
-            keep = buffered["buffer"].append
+            buffer = buffered["buffer"]
 
             def filtered(frames: list[Any]) -> None:
                 if not self._is_kept(frames):
-                    keep(("iopub", frames))
+                    buffer.append(("iopub", frames))
+                    # Of a widget that is updated for days the latest states matter.
+                    del buffer[: max(0, len(buffer) - BUFFERED)]
 
             buffered["channels"]["iopub"].on_recv(filtered)
 
