@@ -22,9 +22,10 @@ test: ## every gate and every test
 	@$(MAKE) --no-print-directory lint-only
 	pytest -n 2 --dist loadgroup
 
-faults: ## connections cut at a hundred random points
+faults: ## connections cut at a hundred random points; every fault of a tunnel ten times
 	@tools/bootstrap.sh test
 	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
+	python bench/tunnels.py faults --rounds 10
 
 lint: ## the gates alone
 	@tools/bootstrap.sh lint

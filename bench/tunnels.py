@@ -196,6 +196,8 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="pause the box for five minutes")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    # As after Ctrl-C: the box goes, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="rt-") as folder:
         os.environ |= {"HOME": folder, "XDG_RUNTIME_DIR": folder, boxes.RUN_FOLDER: folder}
         for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
