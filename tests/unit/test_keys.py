@@ -139,7 +139,7 @@ def test_patterns_and_authorities(tmp_path: Path) -> None:
     assert known_hosts.pinned(pins, "a.corp") == [RSA]
     # A pattern is somebody else's, too: it stays.
     known_hosts.pin(pins, "a.corp", [ED], hashed=False)
-    assert "*.corp" in pins.read_text()
+    assert f"\n*.corp {RSA.algorithm} " in pins.read_text()
     known_hosts.add_authorities(pins, [line, "@cert-authority y ssh-ed25519 AAAA"])
     assert pins.read_text().count("@cert-authority") == 2
 
