@@ -56,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[
     process.run([program, "rm", "--force", "--all", "--time", "0"], timeout=120)
     process.run([program, "rmi", "--force", "--all"], timeout=120, check=False)
     process.run(["umount", folder / "root" / "overlay"], check=False)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Images:
         images = self.engine.inspect("image", list(dict.fromkeys(listed.stdout.split())))
         # An image that somebody made from ours has our label too, but not our name.
         named = [
-            (name, image["Config"]["Labels"][RELEASE_LABEL])
+            (name, image["Config"]["Labels"].get(RELEASE_LABEL, ""))
             for prefix in (_BOX, _BASE)  # a base can go only after what was built upon it
             for image in images
             for name in image.get("RepoTags") or ()
@@ -180,8 +180,9 @@ class Images:
             tar = folder / "base.tar"
             bootstrap.build(release, tar, sources, PACKAGES, environ=self.environ, run=self.run)
             with deferred():
-                label = f"LABEL {LABEL}=base {RELEASE_LABEL}={release}"
-                self.engine("import", "--change", label, str(tar), base, timeout=BUILD_TIMEOUT)
+                self.engine(
+                    "import", *_labels("base", release), str(tar), base, timeout=BUILD_TIMEOUT
+                )
         return self._prepare(release, base, "")
 
     def _prepare(self, release: Release, base: str, pulled: str | None) -> Image:
@@ -192,9 +193,9 @@ class Images:
                 "start", "--attach", "--interactive", container,
                 input=self._script(release), timeout=BUILD_TIMEOUT,
             )  # fmt: skip
-            label = f"LABEL {LABEL}=box {RELEASE_LABEL}={release}"
+            labels = _labels("box", release)
             with deferred():
-                self.engine("commit", "--change", label, container, name, timeout=BUILD_TIMEOUT)
+                self.engine("commit", *labels, container, name, timeout=BUILD_TIMEOUT)
         return Image(name, release)
 
     @contextmanager
@@ -232,6 +233,11 @@ class Images:
         # The script holds the sources, the certificates and the packages.
         digest = _digest(str(release), pulled, self._script(release))
         return f"{_BOX}{_slug(release)}-{digest}"
+
+
+def _labels(kind: str, release: Release) -> list[str]:
+    # One by one: "podman import" takes a second pair for a part of the first one's value.
+    return ["--change", f"LABEL {LABEL}={kind}", "--change", f"LABEL {RELEASE_LABEL}={release}"]
 
 
 def _slug(release: Release) -> str:
