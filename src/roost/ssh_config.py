@@ -205,6 +205,10 @@ def _common(box: Box, settings: Settings) -> Iterator[Option]:
     yield "StrictHostKeyChecking", "yes"
     yield "ServerAliveInterval", "15"
     yield "ServerAliveCountMax", "4"
+    if settings.user_config:
+        # A command or a terminal for every host, from the user's Host *, would break ours.
+        yield "RemoteCommand", "none"
+        yield "RequestTTY", "auto"
 
 
 def _multiplexing(settings: Settings) -> Iterator[Option]:

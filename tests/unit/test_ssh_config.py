@@ -292,11 +292,15 @@ def test_a_private_address_is_known_by_the_boxs_name(tmp_path: Path) -> None:
 def test_what_is_left_open_the_users_own_config_fills(tmp_path: Path) -> None:
     config = write(tmp_path, Fleet(boxes=(Box("gpu", "192.0.2.1", user="me"),)), user_config=True)
     own = tmp_path / "own"
-    own.write_text("Host *\n  User you\n  IdentityAgent /run/agent\n")
+    own.write_text(
+        "Host *\n  User you\n  IdentityAgent /run/agent\n  RemoteCommand tmux\n  RequestTTY force\n"
+    )
     config.write_text(config.read_text().replace("~/.ssh/config", str(own)))
     said = ask(config, "gpu")
     assert said["user"] == ["me"]
     assert said["identityagent"] == ["/run/agent"]
+    assert said["remotecommand"] in ([], ["none"])
+    assert said["requesttty"] == ["auto"]
 
 
 @given(home=st.from_regex(r"/[a-z]{1,60}(/[a-z]{1,60}){0,3}", fullmatch=True))
