@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,16 +33,23 @@ def programs() -> Iterator[dict[str, ModuleType]]:
             sys.modules.pop(name, None)
 
 
-def test_a_release_has_another_name_for_any_change(programs: dict[str, Any]) -> None:
+def test_a_release_has_another_name_for_any_change(
+    programs: dict[str, Any], tmp_path: Path
+) -> None:
     name = programs["release"].release_name
-    base = name("six==1\n", [], (3, 11))
-    assert base == name("six==1\n", [], (3, 11))
+    wheel = tmp_path / "w.whl"
+    wheel.write_bytes(b"1")
+    base = name("six==1\n", [], [wheel], (3, 11))
+    assert base == name("six==1\n", [], [wheel], (3, 11))
     others = {
-        name("six==2\n", [], (3, 11)),
-        name("six==1\n", ["idna"], (3, 11)),
-        name("six==1\n", [], (3, 13)),
+        name("six==2\n", [], [wheel], (3, 11)),
+        name("six==1\n", ["idna"], [wheel], (3, 11)),
+        name("six==1\n", [], [], (3, 11)),
+        name("six==1\n", [], [wheel], (3, 13)),
     }
-    assert len(others | {base}) == 4
+    wheel.write_bytes(b"2")
+    others.add(name("six==1\n", [], [wheel], (3, 11)))
+    assert len(others | {base}) == 6
 
 
 def test_constraints_are_the_lock_without_hashes(programs: dict[str, Any]) -> None:
@@ -216,3 +226,44 @@ def test_a_server_is_restarted_only_where_nothing_is_lost(
 
     server = Fake(*([None] * 7))
     assert server.in_use(policy) == expected
+
+
+def test_the_keeper_goes_where_the_python_is_new_enough(programs: dict[str, Any]) -> None:
+    with_keeper = programs["release"].with_keeper
+    config: dict[str, Any] = {
+        "lock": "stock",
+        "wheels": ["/a.whl"],
+        "keeper": {"wanted": True, "lock": "kept", "wheel": "/k.whl"},
+    }
+    notes: list[str] = []
+    assert with_keeper(config, (3, 11), notes) == ("kept", [Path("/a.whl"), Path("/k.whl")])
+    assert notes == []
+    assert with_keeper(config, (3, 10), notes) == ("stock", [Path("/a.whl")])
+    assert "needs Python 3.11" in notes[0]
+    config["keeper"]["wanted"] = False
+    assert with_keeper(config, (3, 13), notes)[0] == "stock"
+
+
+def test_the_wheel_that_travels_is_the_package() -> None:
+    source = ROLES.parent / "packages" / "jupyter-keeper"
+    (wheel,) = (ROLES / "jupyter" / "files").glob("jupyter_keeper-*.whl")
+    modules = {
+        f"jupyter_keeper/{path.relative_to(source / 'src' / 'jupyter_keeper')}": path.read_bytes()
+        for path in (source / "src" / "jupyter_keeper").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {n: archive.read(n) for n in archive.namelist() if n.startswith("jupyter_keeper/")}
+        pages = {n: archive.read(n) for n in archive.namelist() if "/labextensions/" in n}
+        metadata = next(archive.read(n) for n in archive.namelist() if n.endswith("/METADATA"))
+    assert packed == modules, "uv build --wheel packages/jupyter-keeper -o roles/jupyter/files"
+    assert pages
+    for name, content in pages.items():
+        file = source / "labextension" / name.split("/labextensions/jupyter-keeper/")[1]
+        assert content == file.read_bytes(), name
+    version = re.search(rb"^Version: (.*)$", metadata, re.MULTILINE)
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    assert version is not None and version[1].decode() == project["version"]
+    assert wheel.name == f"jupyter_keeper-{project['version']}-py3-none-any.whl"
+    variables = (ROLES / "jupyter" / "vars" / "main.yml").read_text()
+    assert f"__jupyter_keeper_wheel: {wheel.name}\n" in variables

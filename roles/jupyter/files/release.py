@@ -25,11 +25,20 @@ RELEASE = re.compile(r"[0-9a-f]{12}")
 COMPLETE = "roost-complete"
 CONFIG = "jupyter_server_config.py"
 PYTHON = "/usr/bin/python3"
+# `requires-python` of packages/jupyter-keeper.
+KEEPER_PYTHON = (3, 11)
 
 
-def release_name(lock: str, extensions: list[str], python: tuple[int, int]) -> str:
-    """The name of the release that these make; another one for any change."""
-    parts = json.dumps([lock, extensions, python])
+def release_name(
+    lock: str, extensions: list[str], wheels: list[Path], python: tuple[int, int]
+) -> str:
+    """The name of the release that these make; another one for any change.
+
+    Raises:
+        OSError: a wheel is not on the box.
+    """
+    contents = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
+    parts = json.dumps([lock, extensions, contents, python])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
@@ -71,8 +80,8 @@ class Releases:
         path = self.folder / link
         return path.readlink().name if path.is_symlink() else ""
 
-    def build(self, name: str, lock: str, extensions: list[str]) -> None:
-        """Build a release from the lock, with the extensions that fit to it.
+    def build(self, name: str, lock: str, extensions: list[str], wheels: list[Path]) -> None:
+        """Build a release from the lock, with the extensions that fit to it, and the wheels.
 
         Raises:
             StepError: a package cannot be had.
@@ -95,6 +104,9 @@ class Releases:
         self.runner([*pip, "--require-hashes", "--requirement", str(locked)])
         if extensions:
             self.runner([*pip, "--constraint", str(constraints), *extensions])
+        if wheels:
+            # What they need is in the lock, or among the extensions.
+            self.runner([*pip, "--no-deps", *map(str, wheels)])
         self._finish(release)
 
     def _finish(self, release: Path) -> None:
@@ -156,6 +168,20 @@ def chosen(releases: Releases, wanted: str, *, rollback: bool) -> str:
     )
 
 
+def with_keeper(
+    config: Mapping[str, Any], python: tuple[int, int], notes: list[str]
+) -> tuple[str, list[Path]]:
+    """The lock and the wheels of a release, with the notebook keeper where it is wanted."""
+    wheels = [Path(wheel) for wheel in config["wheels"]]
+    keeper = config["keeper"]
+    if not keeper["wanted"]:
+        return config["lock"], wheels
+    if python < KEEPER_PYTHON:
+        notes.append("the notebook keeper needs Python 3.11: JupyterLab is stock on this box")
+        return config["lock"], wheels
+    return keeper["lock"], [*wheels, Path(keeper["wheel"])]
+
+
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Build what is missing, switch to it, and remove what nobody uses any more."""
     os.umask(0o022)
@@ -165,15 +191,18 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
         settings |= {"UV_DEFAULT_INDEX": config["index_url"], "PIP_INDEX_URL": config["index_url"]}
     runner = Runner(config["timeout"], settings)
     releases = Releases(Path(config["folder"]), Path(config["config"]), config["uv"], runner)
-    lock, extensions = config["lock"], config["extensions"]
-    wanted = release_name(lock, extensions, sys.version_info[:2])
-    result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "release": wanted}
+    result: dict[str, Any] = {"changed": False, "errors": [], "notes": []}
+    extensions = config["extensions"]
+    lock, wheels = with_keeper(config, sys.version_info[:2], result["notes"])
+    if config["check"] and not all(wheel.is_file() for wheel in wheels):
+        return result | {"changed": True}  # the run itself carries them over first
     try:
+        wanted = release_name(lock, extensions, wheels, sys.version_info[:2])
         name = chosen(releases, wanted, rollback=config["rollback"])
         if not releases.complete(name):
             result["changed"] = True
             if not config["check"]:
-                releases.build(name, lock, extensions)
+                releases.build(name, lock, extensions, wheels)
         if releases.target("current") != name:
             result["changed"] = True
             if not config["check"]:
