@@ -168,7 +168,9 @@ def supervisors(client: Tunnels) -> list[int]:
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if folder.name.isdigit():
-                argv = folder.joinpath("cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                argv = (
+                    folder.joinpath("cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                )
                 if "roost.supervisor" in argv and str(client.places.runtime.parent) in argv:
                     found.append(int(folder.name))
     return found

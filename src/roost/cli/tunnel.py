@@ -116,7 +116,7 @@ def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
         raise UsageError("name a box, or say --all", fix="roost tunnel list")
     client = tunnels.Tunnels(ctx.paths, ctx.environ)
     known = client.list()
-    wanted = [s for s in known if args.all or s.box == args.box]
+    wanted = known if args.all else _to_box(ctx, known, args.box)
     if args.specs:
         specs = {str(named(spec)) for spec in args.specs}
         wanted = [s for s in wanted if specs & {f.spec for f in s.forwards}]
@@ -128,6 +128,16 @@ def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
         for forward in status.forwards:
             ctx.out.note(f"closed {status.box} {forward.spec}")
     return ExitCode.OK
+
+
+def _to_box(ctx: Context, known: list[Status], name: str) -> list[Status]:
+    """The tunnels to the box of this workspace; outside of one, of any that has such a box."""
+    named = [s for s in known if s.box == name]
+    try:
+        config = str(ctx.workspace().root.absolute() / ".roost" / "ssh_config")
+    except UsageError:
+        return named
+    return [s for s in named if s.config == config]
 
 
 def list_tunnels(ctx: Context, args: argparse.Namespace) -> int:
