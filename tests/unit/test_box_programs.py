@@ -256,7 +256,7 @@ def test_the_wheel_that_travels_is_the_package() -> None:
         packed = {n: archive.read(n) for n in archive.namelist() if n.startswith("jupyter_keeper/")}
         pages = {n: archive.read(n) for n in archive.namelist() if "/labextensions/" in n}
         metadata = next(archive.read(n) for n in archive.namelist() if n.endswith("/METADATA"))
-    assert packed == modules, "uv build --wheel packages/jupyter-keeper -o roles/jupyter/files"
+    assert packed == modules, "run tools/keeper_wheel.sh"
     assert pages
     for name, content in pages.items():
         file = source / "labextension" / name.split("/labextensions/jupyter-keeper/")[1]
