@@ -54,6 +54,14 @@ def printing_until(flag: str) -> str:
     )
 
 
+def flooding(count: int) -> str:
+    """Code that prints ``count`` numbered lines of about 100 bytes as fast as it can."""
+    return (
+        f"for first in range(0, {count}, 1000):\n"
+        "    print('\\n'.join(f'{i} ' + 'x' * 92 for i in range(first, first + 1000)))"
+    )
+
+
 def is_complete(text: str) -> bool:
     """Whether that is all that ``printing_until`` prints, each line once and in order."""
     *shown, total = text.rstrip("\n").split("\n")

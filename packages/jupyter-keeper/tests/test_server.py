@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from relay import Relay
-from support import Page, Server, as_text, lines, printing
+from support import Page, Server, as_text, flooding, lines, printing
 
 OUTPUTS = ("stream", "display_data", "execute_result", "error", "update_display_data")
 
@@ -487,7 +487,7 @@ def test_output_widgets_take_their_outputs(server: Server, name: str) -> None:
 
 def test_a_flood_with_nobody_there(server: Server, name: str) -> None:
     async def test() -> None:
-        code = "import time; time.sleep(0.5)\nfor i in range(400_000):\n    print(i, 'x' * 92)"
+        code = f"import time; time.sleep(0.5)\n{flooding(2_000_000)}"
         path = server.notebook(code, name=name)
         first = await Page(server, path).open()
         first.run(0)
@@ -498,7 +498,7 @@ def test_a_flood_with_nobody_there(server: Server, name: str) -> None:
         text = second.text()
         assert "[jupyter-keeper left out" in text
         assert text.startswith(f"0 {'x' * 92}\n")
-        assert text.endswith(f"399999 {'x' * 92}\n")
+        assert text.endswith(f"1999999 {'x' * 92}\n")
         assert len(text) < 1_100_000
         await second.close()
 

@@ -151,3 +151,23 @@ def test_a_flood_does_not_take_long() -> None:
         stream.write("x" * 99 + "\n" + "y" * 900)
         stream.take_edit()
     assert time.process_time() - start < 30
+
+
+def test_a_flood_in_large_pieces_loses_no_count() -> None:
+    stream = Stream(100_000)
+    total = 0
+    for number in range(40):
+        text = "".join(f"{number:04d} {line:04d} é\n" for line in range(5_000))
+        stream.write(text)
+        total += len(text.encode())
+    text = stream.text()
+    left_out = int(re.search(r"jupyter-keeper left out ([\d,]+) bytes", text)[1].replace(",", ""))
+    note = next(part for part in text.split("\n") if "left out" in part)
+    assert total == left_out + len(text.encode()) - len(f"{note}\n".encode())
+    assert text.endswith("0039 4999 é\n")
+    assert len(text) < 150_000
+
+
+def test_colours_in_a_long_text() -> None:
+    text = "\x1b[31m" + "red\n" * (REACH * 3) + "\x1b[0mplain"
+    assert played([text]) == text

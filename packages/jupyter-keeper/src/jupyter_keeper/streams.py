@@ -84,13 +84,23 @@ class Stream:
                 return
             self._full = True
             settled = self._fill_head(settled)
-        for line in settled.splitlines(keepends=True):
+        for line in self._skip(settled).splitlines(keepends=True):
             self._recent.append(line)
             self._recent_bytes += len(line.encode())
         while self._recent_bytes > RECENT and self._recent:
             size = len(self._recent.popleft().encode())
             self._recent_bytes -= size
             self._left_out += size
+
+    def _skip(self, settled: str) -> str:
+        """Leave out at once what would run through ``recent`` anyway; the rest is returned."""
+        if len(settled) <= 2 * RECENT:
+            return settled
+        start = settled.rfind("\n", 0, len(settled) - RECENT) + 1
+        self._left_out += self._recent_bytes + len(settled[:start].encode())
+        self._recent.clear()
+        self._recent_bytes = 0
+        return settled[start:]
 
     def _fill_head(self, settled: str) -> str:
         lines = settled.splitlines(keepends=True)

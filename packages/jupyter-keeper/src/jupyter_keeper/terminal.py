@@ -87,12 +87,26 @@ class Screen:
         return self._row == len(self._lines) - 1 and self._column == _length(self._lines[-1])
 
     def _append_plain(self, text: str) -> None:
+        text = self._settle_most(text)
         first, *rest = text.split("\n")
         self._put(first)
         for line in rest:
             self._lines.append([(self._style, line)] if line else [])
         self._row = len(self._lines) - 1
         self._column = _length(self._lines[-1])
+
+    def _settle_most(self, text: str) -> str:
+        """Settle at once what a long text would push out of reach; the rest is returned."""
+        if text.count("\n") <= REACH:
+            return text
+        cut = len(text)
+        for _ in range(REACH):
+            cut = text.rindex("\n", 0, cut)
+        shown, style = _render(self._lines, self._settled_style)
+        self._settled.append(shown + _transition(style, self._style) + text[: cut + 1])
+        self._settled_style = self._style
+        self._lines, self._row, self._column = [[]], 0, 0
+        return text[cut + 1 :]
 
     def _play(self, match: re.Match[str]) -> None:
         if text := match["text"]:

@@ -10,7 +10,7 @@ import pytest
 from lab import Lab
 from playwright.sync_api import expect
 from relay import Relay
-from support import Server, is_complete, lines, printing, printing_until
+from support import Server, flooding, is_complete, lines, printing, printing_until
 
 pytestmark = pytest.mark.browser
 
@@ -270,14 +270,13 @@ def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, n
 
 
 def test_a_flood_of_output_is_bounded(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook("for i in range(2_000_000):\n    print(i, 'x' * 92)", name=name)
+    path = server.notebook(flooding(2_000_000), name=name)
     first = open_lab(path)
     first.run()
     first.wait_prompt("[*]:")
     first.close()
     second = open_lab(path)
-    second.wait_prompt("[1]:", timeout=120)
-    text = server.saved_text(name=name)
+    second.wait_prompt("[1]:", timeout=200)
     second.wait(lambda: server.saved_text(name=name).endswith(f"1999999 {'x' * 92}\n"))
     text = server.saved_text(name=name)
     assert "[jupyter-keeper left out" in text
@@ -289,7 +288,7 @@ def test_thousands_of_small_outputs(server: Server, open_lab: Open, name: str) -
     path = server.notebook(code, name=name)
     lab = open_lab(path)
     lab.run()
-    lab.wait_prompt("[1]:", timeout=120)
+    lab.wait_prompt("[1]:", timeout=200)
     lab.wait(lambda: len(server.saved(name)[0]) == 10_000)
     lab.wait(lambda: lab.text().startswith("0\n1\n2\n"))
 
