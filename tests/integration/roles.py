@@ -62,7 +62,7 @@ def environment(box: LiveBox) -> dict[str, str]:
 
 
 def apply(
-    box: LiveBox, roles: list[str], *more: str, timeout: float = 300, **variables: Any
+    box: LiveBox, roles: list[str], *more: str, timeout: float = 900, **variables: Any
 ) -> Outcome:
     """Run ``roles`` on ``box``; further words go to ansible-playbook (``--check``)."""
     done = process.run(

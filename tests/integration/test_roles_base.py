@@ -178,7 +178,7 @@ def test_a_held_lock_is_waited_for(
     wait_for(lambda: sh(based, "pgrep -f Lock::Timeout", check=False), "apt's wait")
     assert patient.poll() is None
     held_lock()
-    assert patient.wait(60) == 0, log.read_text()
+    assert patient.wait(600) == 0, log.read_text()
     assert sh(based, "command -v tree") == "/usr/bin/tree\n"
 
 
@@ -191,7 +191,7 @@ def test_cloud_init_is_waited_for(based: LiveBox, tmp_path: Path) -> None:
         wait_for(lambda: sh(based, "pgrep -x sleep", check=False), "the wait")
         assert "Read what the box said" not in log.read_text()
         sh(based, "touch /run/cloud-init/result.json")
-        assert run.wait(60) == 0, log.read_text()
+        assert run.wait(600) == 0, log.read_text()
     finally:
         sh(based, "rm -r /run/cloud-init /usr/bin/cloud-init")
 

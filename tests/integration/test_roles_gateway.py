@@ -28,7 +28,7 @@ def gateway(box: LiveBox, people: list[dict[str, Any]], *more: str, **variables:
     inventory.write_text(f"[gateways]\n{box.name}\n", "utf-8")
     argv = [ansible_program("ansible-playbook"), "-i", box.workspace.inventory, "-i", inventory,
             playbook, "-e", f"@{extra}", "--limit", box.name, *more]  # fmt: skip
-    done = process.run(argv, check=False, timeout=300, env=environment(box), cwd=box.workspace.root)
+    done = process.run(argv, check=False, timeout=900, env=environment(box), cwd=box.workspace.root)
     return outcome(done.returncode, done.stdout + done.stderr)
 
 

@@ -276,7 +276,7 @@ def test_two_runs_at_once_end_in_the_same_state(
 ) -> None:
     entries = [{"name": f"pat{n}", "keys": [public(key(f"pat{n}"))]} for n in range(3)]
     runs = [start(peopled, ["people"], tmp_path / f"log{n}", people_list=entries) for n in range(2)]
-    codes = [wait_for(lambda run=run: run.poll() is not None and [run.returncode], "the end", 120)
+    codes = [wait_for(lambda run=run: run.poll() is not None and [run.returncode], "the end", 600)
              for run in runs]  # fmt: skip
     assert codes == [[0], [0]], (tmp_path / "log0").read_text() + (tmp_path / "log1").read_text()
     assert people(peopled, *entries).changed == []
