@@ -61,7 +61,7 @@ def _place(box: LiveBox) -> tuple[str, str]:
 
 def as_root(box: LiveBox, *argv: str, check: bool = True) -> process.Completed:
     """Run a program as root, without any login."""
-    return box.sandbox.engine("exec", _place(box)[0], *argv, check=check)
+    return box.sandbox.engine("exec", _place(box)[0], *argv, check=check, timeout=180)
 
 
 def home(box: LiveBox) -> str:
