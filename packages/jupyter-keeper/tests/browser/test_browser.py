@@ -41,7 +41,7 @@ def test_page_stays_open_through_a_bad_link(
     lab.wait(lambda: len(lab.text()) > len(seen))
     (server.root / f"{name}.stop").touch()
     lab.wait_prompt("[1]:")
-    assert is_complete(lab.text())
+    lab.wait(lambda: is_complete(lab.text()))
     lab.wait(lambda: is_complete(server.saved_text(name=name)))
     lab.shot(f"bad-link-{how}")
 
@@ -61,7 +61,7 @@ def test_browser_closed_and_a_new_one(server: Server, open_lab: Open, name: str)
     (server.root / f"{name}.stop").touch()
     third = open_lab(path)
     third.wait_prompt("[1]:")
-    assert is_complete(third.text())
+    third.wait(lambda: is_complete(third.text()))
     third.wait(lambda: is_complete(server.saved_text(name=name)))
 
 
@@ -78,9 +78,9 @@ def test_run_all_with_the_browser_closed_and_an_error(
     second.wait_prompt("[2]:", 1)
     second.wait_prompt("[ ]:", 2)
     second.shot("run-all-error")
-    assert second.text(0) == "one\n"
-    assert "two" in second.text(1)
-    assert "ZeroDivisionError" in second.text(1)
+    second.wait(lambda: second.text(0) == "one\n")
+    second.wait_text("two", 1)
+    second.wait_text("ZeroDivisionError", 1)
     assert second.text(2) == ""
 
 
@@ -132,8 +132,8 @@ def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name:
     lab = open_lab(path)
     lab.run()
     lab.wait_prompt("[1]:")
+    lab.wait_text("'after'")
     assert lab.text().count("bar:") == 1
-    assert "'after'" in lab.text()
     lab.run(1)
     lab.wait_text("'again'")
     live = lab.text()
@@ -164,7 +164,7 @@ def test_input(server: Server, relay: Relay, open_lab: Open, name: str, when: st
     box.press("Enter")
     lab.wait_prompt("[1]:")
     expect(box).to_have_count(0)
-    assert lab.text().replace("  ", " ") == "your name? ann\nhello ann\n"
+    lab.wait(lambda: lab.text().replace("  ", " ") == "your name? ann\nhello ann\n")
 
 
 def test_input_answered_elsewhere(server: Server, open_lab: Open, name: str) -> None:
@@ -223,7 +223,7 @@ def test_interrupt_from_the_new_browser(server: Server, open_lab: Open, name: st
     second.wait_prompt("[*]:")
     second.menu("Kernel", "Interrupt Kernel")
     second.wait_prompt("[1]:")
-    assert "KeyboardInterrupt" in second.text()
+    second.wait_text("KeyboardInterrupt")
     second.shot("interrupted")
 
 
@@ -235,8 +235,8 @@ def test_output_cleared_in_the_middle(server: Server, open_lab: Open, name: str)
     lab.menu("Edit", "Clear Cell Output")
     lab.wait(lambda: "line 5\n" not in lab.text())
     lab.wait_prompt("[1]:")
+    lab.wait_text("line 39\n")
     assert lines(40).endswith(lab.text())
-    assert "line 39\n" in lab.text()
     lab.wait(lambda: lines(40).endswith(server.saved_text(name=name)))
 
 
@@ -249,8 +249,8 @@ def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) ->
     other.run(1)
     for lab in (one, other):
         lab.wait_prompt("[2]:", 1)
+        lab.wait_text("second\n", 1)
         assert lab.text(0) == lines(20)
-        assert lab.text(1) == "second\n"
 
 
 def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
@@ -266,7 +266,7 @@ def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, n
     second.wait(lambda: second.prompt() != "[*]:")
     second.run(1)
     second.wait_prompt("[1]:", 1)
-    assert second.text(1) == "ok\n"
+    second.wait_text("ok\n", 1)
 
 
 def test_a_flood_of_output_is_bounded(server: Server, open_lab: Open, name: str) -> None:
