@@ -157,13 +157,14 @@ def _lost(ctx: Context, error: RoostError) -> None:
 
 def _keep_alike(ctx: Context, args: argparse.Namespace, transfer: Transfer, source: Path) -> int:
     from roost import transfer as transfers
+    from roost import watching
 
     if not transfers.prepare(transfer, make_target=True):
         raise UsageError(
             f"there is no rsync on {args.box} or here",
             fix=f"roost ssh {args.box} -- sudo apt-get install rsync",
         )
-    changes = transfers.watch(source)
+    changes = watching.watch(source)
     # A short burst of tries at a time: in between, newer changes join in.
     transfer = replace(transfer, options=replace(transfer.options, progress=False, retries=0))
     pause = 1.0
