@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+Snapshot = dict[str, tuple[int, int]]
+
+
+def snapshot(root: Path) -> Snapshot:
     """Every file below a folder, with its time of change (ns) and its size."""
     found = {}
     for folder, _, names in os.walk(root):
@@ -25,9 +28,13 @@ def watch(root: Path, *, interval: float = 0.5) -> Iterator[None]:
     """Come back each time something below ``root`` has changed and come to rest.
 
     The folder is looked at, not waited on: that works on every file system, and a sleep of the
-    machine only lengthens one interval. Big trees are looked at less often.
+    machine only lengthens one interval. Big trees are looked at less often. What changes after
+    this call counts, whenever the first result is asked for.
     """
-    before = snapshot(root)
+    return _changes(root, snapshot(root), interval)
+
+
+def _changes(root: Path, before: Snapshot, interval: float) -> Iterator[None]:
     while True:
         began = time.monotonic()
         now = snapshot(root)
