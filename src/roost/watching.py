@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-
 Snapshot = dict[str, tuple[int, int]]
 
 
