@@ -17,7 +17,7 @@ from roost.supervisor.protocol import Status
 from roost.tunnels import Purpose, Tunnels
 
 FIRST_PORT = 8888
-_START_SECONDS = 60
+_START_SECONDS = 120
 _ANSWER_SECONDS = 30.0
 
 # Says one word, then what belongs to it. systemctl start comes back when the unit is started;
@@ -31,10 +31,9 @@ if ! systemctl is-active --quiet "$unit"; then
     fi
     said=$(sudo -n systemctl start "$unit" 2>&1) || {{ echo "failed $said"; exit 0; }}
 fi
-tries=0
+end=$(($(date +%s) + {seconds}))
 until [ -S {run_dir}/"$user"/jupyter.sock ] && [ -s {state_dir}/"$user"/token ]; do
-    tries=$((tries + 1))
-    [ $tries -lt {tries} ] || {{ echo "failed it does not open its socket"; exit 0; }}
+    [ "$(date +%s)" -lt $end ] || {{ echo "failed it does not open its socket"; exit 0; }}
     sleep 0.1
 done
 echo "found $user $(cat {state_dir}/"$user"/token)"
@@ -132,7 +131,7 @@ def find(box: Box, config: Path, *, fleet: Fleet | None = None) -> Server:
         unit=shlex.quote(str(names["jupyter_unit"])),
         run_dir=shlex.quote(str(names["jupyter_run_dir"])),
         state_dir=shlex.quote(str(names["jupyter_state_dir"])),
-        tries=_START_SECONDS * 10,
+        seconds=_START_SECONDS,
     )
     try:
         done = ssh.run(config, box, script, fleet=fleet, timeout=_START_SECONDS + 30)
