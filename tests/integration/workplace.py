@@ -127,7 +127,8 @@ class Terminal:
 def terminal(folder: Path, *words: str | Path) -> Iterator[Terminal]:
     """Run a roost command on a terminal; its exit code is shown at its end as ``exit N``."""
     tmux = ["tmux", "-u", "-S", str(folder / f"terminal{next(_numbers)}"), "-f", "/dev/null"]
-    script = '"$@"; echo "exit $?"; read wait'
+    # Ctrl-C is for the command, not for this shell.
+    script = 'trap : INT; "$@"; echo "exit $?"; read wait'
     size = ["-x", "100", "-y", "30"]
     argv = ["sh", "-c", script, "sh", ROOST, *words]
     process.run([*tmux, "new-session", "-d", *size, "--", *argv])
