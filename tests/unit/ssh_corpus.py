@@ -18,7 +18,7 @@ OPTIONS = (
 
 def shape(number: int, folder: Path) -> bytes:
     """The config of this number, its included files beside it in ``folder``."""
-    chance = random.Random(number)  # noqa: S311 - the same in every run
+    chance = random.Random(number)
     newline = chance.choice(["\n", "\n", "\r\n"])
     indent = chance.choice(["  ", "\t", "    ", "", " \t "])
     between = chance.choice([" ", "=", " = ", "\t", "  "])
