@@ -25,6 +25,7 @@ from workbench import (
 )
 
 from boxes import LiveBox, exec_in, reboot
+from roost import notebook
 from roost.notebook import Kernel, NotebookServer, TokenRefusedError
 
 pytestmark = pytest.mark.box
@@ -128,10 +129,14 @@ def test_a_terminal_works_and_leads_nobody_to_root(bench: LiveBox) -> None:
 def running(server: NotebookServer, code: str) -> Iterator[Kernel]:
     """A kernel that works on ``code`` while the block runs."""
     with server.kernel() as kernel, server.connect(kernel.id, "test") as socket:
-        message = __import__("roost.notebook").notebook._execute_request(code, "test")
+        message = notebook._execute_request(code, "test")
         socket.send(json.dumps(message))
-        state = lambda: {k["id"]: k["execution_state"] for k in server.running_kernels()}  # noqa: E731
-        wait_for(lambda: state()[kernel.id] == "busy", "a busy kernel")
+
+        def busy() -> bool:
+            states = {k["id"]: k["execution_state"] for k in server.running_kernels()}
+            return states[kernel.id] == "busy"
+
+        wait_for(busy, "a busy kernel")
         yield kernel
 
 
@@ -196,7 +201,8 @@ def test_limits_of_all_and_of_one(bench: LiveBox) -> None:
         "jupyter_limits_people": {"ann": {"memory_max": "16G", "tasks_max": "2000"}},
         "jupyter_restart": "never",
     }
-    ask = "systemctl show roost-jupyter@{} -P MemoryMax -P CPUQuotaPerSecUSec -P TasksMax -P OOMPolicy"
+    wanted = "-P MemoryMax -P CPUQuotaPerSecUSec -P TasksMax -P OOMPolicy"
+    ask = f"systemctl show roost-jupyter@{{}} {wanted}"
     assert play(bench, ["jupyter"], **limits).returncode == 0
     assert root(bench, ask.format("ann")).split() == ["17179869184", "4s", "2000", "continue"]
     bob = root(bench, ask.format("bob")).split()
@@ -258,7 +264,15 @@ def test_servers_come_back_after_a_reboot_and_leave_with_their_person(
     undone = play(box, ["jupyter"], jupyter_state="absent")
     assert undone.returncode == 0, undone.text
     assert play(box, ["jupyter"], jupyter_state="absent").changed == []
-    left = "ls -d /opt/roost/jupyter /run/roost-jupyter/* /var/lib/roost-jupyter /etc/sudoers.d/roost* "
-    left += "/etc/systemd/system/*roost-jupyter* /etc/systemd/system/*/roost-jupyter* || true"
+    places = [
+        "/opt/roost/jupyter",
+        "/run/roost-jupyter/*",
+        "/var/lib/roost-jupyter",
+        "/etc/sudoers.d/roost*",
+        "/etc/systemd/system/*roost-jupyter*",
+        "/etc/systemd/system/*/roost-jupyter*",
+        "/var/cache/*.whl",
+    ]
+    left = f"ls -d {' '.join(places)} || true"
     assert root(box, left) == ""
     assert root(box, "ls /home/bob") == ""

@@ -189,6 +189,7 @@ def test_the_password_of_an_index_lands_nowhere(bench: LiveBox) -> None:
     password = "cuckoo" + "clock"  # as one word it is nowhere but in the variable
     exec_in(bench, ["tee", "/srv/index.py"], input=INDEX)
     unit = ["systemd-run", "--quiet", "--collect", "--unit=test-index"]
+    exec_in(bench, ["systemctl", "stop", "test-index"], check=False)
     exec_in(bench, [*unit, "python3", "/srv/index.py", password])
     knock = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8765"]
     wait_for(lambda: exec_in(bench, knock, check=False).returncode == 0, "the index")
@@ -267,7 +268,9 @@ def test_somebody_elses_kernel_is_left_alone_and_dangling_ones_are_reported(
 
 
 def test_one_command_registers_an_environment_made_by_hand(bench: LiveBox) -> None:
-    as_person(bench, "bob", f"{TRUST} uv venv -q ~/work/paper && mkdir -p ~/work/paper/conda-meta")
+    as_person(
+        bench, "bob", f"{TRUST} uv venv -q --clear ~/work/paper && mkdir -p ~/work/paper/conda-meta"
+    )
     registered = as_person(
         bench, "bob", f"{TRUST} roost-kernel add ~/work/paper --display-name Paper"
     )
