@@ -31,10 +31,10 @@ def open_lab(chromium: Browser, server: Server, tmp_path: Path) -> Iterator[Call
     """Opens a notebook as a new browser would: with no cookies, no storage, no cache."""
     labs: list[Lab] = []
 
-    def open_it(path: str, port: int = 0, on: Server = server) -> Lab:
+    def open_it(path: str, port: int = 0, on: Server = server, kernel: bool = True) -> Lab:
         lab = Lab(chromium, on, path, port or on.port)
         labs.append(lab)
-        return lab.open()
+        return lab.open(kernel=kernel)
 
     yield open_it
     for lab in labs:

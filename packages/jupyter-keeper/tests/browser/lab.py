@@ -24,9 +24,11 @@ class Lab:
         self.console: list[str] = []
         self.page.on("console", lambda message: self.console.append(message.text))
 
-    def open(self) -> Lab:
+    def open(self, *, kernel: bool = True) -> Lab:
         self.page.goto(self._url)
         expect(self.page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()
+        if not kernel:
+            return self
         # Either the kernel is idle, or it is busy with what an earlier page has started.
         status = self.page.locator("#jp-main-statusbar", has_text=re.compile(r"\| (Idle|Busy)"))
         expect(status).to_be_visible()
