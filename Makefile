@@ -17,10 +17,14 @@ demo-down: ## remove all that the demo made
 	@tools/bootstrap.sh demo
 	@roost demo --down --purge
 
-test: ## every gate and every test
+test: ## every gate, and every test but the long ones
 	@tools/bootstrap.sh test
 	@$(MAKE) --no-print-directory lint-only
-	pytest -n 2 --dist loadgroup
+	pytest -n 3 --no-loadscope-reorder -m "not long"
+
+test-long: ## the tests that take many minutes: faults by the dozen, images built from nothing
+	@tools/bootstrap.sh test
+	pytest -n 2 --no-loadscope-reorder -m long
 
 faults: ## connections cut at a hundred random points; every fault of a tunnel ten times
 	@tools/bootstrap.sh test

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from roost import content
 from roost.model import Fleet
@@ -66,3 +68,29 @@ def load(workspace: Workspace, paths: Paths) -> Callable[..., Fleet]:
 @pytest.fixture(autouse=True, scope="session")
 def _content_is_found() -> None:
     assert (content.collection_root() / "roles").is_dir(), "run the tests from an installation"
+
+
+# Files that share a box and change it as a whole (a reboot, its login shell): one after another.
+TOGETHER = {
+    "jobs": ("test_jobs", "test_jobs_survive", "test_transfer", "test_cut_connections"),
+    "workbench": ("test_roles_tmux", "test_roles_python", "test_roles_jupyter", "test_lab"),
+}
+# Files whose tests share nothing, and take minutes each.
+APART = ("test_molecule",)
+
+
+class ByBox(LoadScopeScheduling):
+    """A file runs on one worker, since its boxes belong to it; so do files that share a box.
+
+    Not xdist's own groups: with pytest 9.2 and pytest-xdist 3.8 their marks have no effect.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.split("::", 1)[0]).stem
+        if name in APART:
+            return nodeid
+        return next((group for group, names in TOGETHER.items() if name in names), name)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByBox:
+    return ByBox(config, log)

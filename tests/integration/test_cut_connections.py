@@ -19,7 +19,7 @@ from boxes import LiveBox
 from roost import jobs, transfer
 from roost.job_stream import Remote
 
-pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 CUTTER = Path(__file__).with_name("cutter.py")

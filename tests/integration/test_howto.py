@@ -16,7 +16,7 @@ from workplace import equip, terminal
 from boxes import LiveBox, start_boxes
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.xdist_group("howto")]
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 PAGES = Path(__file__).parents[2] / "docs" / "howto"
 

@@ -31,7 +31,7 @@ from workplace import (
 from boxes import LiveBox
 from roost import jobs, ssh
 
-pytestmark = [pytest.mark.box, pytest.mark.xdist_group("jobs")]
+pytestmark = [pytest.mark.box]
 
 NASTY = [
     "a b", "", " ", "$HOME", "`id`", "$(id)", "*", "?", "'", '"', "\\", "\\n", "new\nline", "tab\t",

@@ -20,7 +20,7 @@ from roost.errors import ExitCode
 from roost.tunnels import Tunnels
 
 __all__ = ["tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.browser]
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.browser]
 
 # haproxy is the internal load balancer, nginx what stands behind it.
 HAPROXY = """

@@ -32,7 +32,7 @@ from roost import process
 from roost.tunnels import Tunnels
 
 __all__ = ["tunnels"]
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
