@@ -1,6 +1,6 @@
 # Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test faults lint lint-only
+.PHONY: help setup demo demo-down test test-long faults lint lint-only
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
