@@ -201,14 +201,22 @@ def test_limits_of_all_and_of_one(bench: LiveBox) -> None:
         "jupyter_limits_people": {"ann": {"memory_max": "16G", "tasks_max": "2000"}},
         "jupyter_restart": "never",
     }
-    wanted = "-P MemoryMax -P CPUQuotaPerSecUSec -P TasksMax -P OOMPolicy"
-    ask = f"systemctl show roost-jupyter@{{}} {wanted}"
+
+    def told(person: str) -> dict[str, str]:
+        names = "MemoryMax,CPUQuotaPerSecUSec,TasksMax,OOMPolicy"
+        lines = root(bench, f"systemctl show roost-jupyter@{person} -p {names}").split()
+        return dict(line.split("=", 1) for line in lines)
+
     assert play(bench, ["jupyter"], **limits).returncode == 0
-    assert root(bench, ask.format("ann")).split() == ["17179869184", "4s", "2000", "continue"]
-    bob = root(bench, ask.format("bob")).split()
-    assert bob[:2] == ["8589934592", "4s"]
+    assert told("ann") == {
+        "MemoryMax": "17179869184",
+        "CPUQuotaPerSecUSec": "4s",
+        "TasksMax": "2000",
+        "OOMPolicy": "continue",
+    }
+    assert (told("bob")["MemoryMax"], told("bob")["CPUQuotaPerSecUSec"]) == ("8589934592", "4s")
     assert play(bench, ["jupyter"]).returncode == 0
-    assert root(bench, ask.format("ann")).split()[:2] == ["infinity", "infinity"]
+    assert told("ann")["MemoryMax"] == told("ann")["CPUQuotaPerSecUSec"] == "infinity"
     assert root(bench, "ls -d /etc/systemd/system/roost-jupyter@ann.service.d/* || true") == ""
 
 
