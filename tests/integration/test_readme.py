@@ -64,6 +64,7 @@ def test_every_command_of_the_readme_does_what_it_says(
                 (r"same passphrase again: ", ""),
                 (r"\[y/N\]", "y"),
                 (r"'s password: ", PASSWORD),
+                (r"at the top of .*\[y/N\]", "y"),
             ]
             laptop.run(f"mkdir -p ~/work; rm -rf ~/work; ln -s {folder} ~/work")
             done = laptop.answer(dialogue, line)

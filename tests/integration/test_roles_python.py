@@ -343,8 +343,8 @@ def test_a_checkout_with_and_without_a_lock_file(bench: LiveBox) -> None:
 
 def test_a_lock_file_of_the_controlling_side(bench: LiveBox) -> None:
     lock = bench.workspace.root / "env.lock"
-    compiled = "echo six==1.16.0 | uv pip compile --quiet --generate-hashes --no-header -"
-    made = as_person(bench, "ann", f"{TRUST} {compiled}")
+    compiling = f"{TRUST} uv pip compile --quiet --generate-hashes --no-header -"
+    made = as_person(bench, "ann", f"echo six==1.16.0 | {compiling}")
     lock.write_text(made.stdout)
     done = want(bench, {"name": "pinned", "lock": str(lock)})
     assert done.returncode == 0, done.text

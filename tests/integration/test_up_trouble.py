@@ -78,17 +78,19 @@ def test_no_route_to_the_archive(box: LiveBox) -> None:
 
 
 def test_lock_that_is_held_is_waited_for_and_then_named(box: LiveBox) -> None:
-    # apt and dpkg take record locks (struct flock of fcntl(2)), which perl-base can on a bare box.
+    # apt and dpkg take record locks (fcntl(2)), and so does lockf of the box's minimal Python.
     hold = (
-        "use Fcntl; open(my $f, '+>>', '/var/lib/dpkg/lock-frontend') or die;"
-        "fcntl($f, F_SETLK, pack('s s x!8 q q i x!8', F_WRLCK, 0, 0, 0, 0)) or die;"
-        "$| = 1; print 'held'; sleep 600"
+        "import fcntl, time\n"
+        "lock = open('/var/lib/dpkg/lock-frontend', 'w')\n"
+        "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(600)\n"
     )
-    exec_in(
-        box,
-        ["systemd-run", "--property=StandardOutput=file:/run/out", "perl", "-e", hold],
-    )
-    exec_in(box, ["sh", "-c", "until grep -q held /run/out; do sleep 0.1; done"])
+    exec_in(box, ["tee", "/root/hold.py"], input=hold)
+    output = "--property=StandardOutput=file:/root/out"
+    exec_in(box, ["systemd-run", output, "python3", "/root/hold.py"])
+    wait = "for n in $(seq 100); do grep -q held /root/out && exit; sleep 0.1; done; exit 1"
+    exec_in(box, ["sh", "-c", wait])
     set_variables(box, "base_apt_lock_timeout: 3\n")
     expect(roost(box, "up", "--tags", "base"), 1, r"another program holds apt's lock", r"fix: wait")
 
