@@ -25,16 +25,17 @@ pytest_plugins = ["boxes", "faces"]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home, and XDG folders inside it."""
-    folder = tmp_path / "home"
-    folder.mkdir(mode=0o700)
     for name in [n for n in os.environ if n.startswith(("XDG_", "ROOST_", "ANSIBLE_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(folder))
-    # As short as a real one: sockets lie in it, and pytest's own folders are too deep for them.
-    with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as runtime:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    # As short as a real one: sockets lie in both, and pytest's own folders are too deep for them.
+    with tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as top:
+        folder, runtime = Path(top) / "home", Path(top) / "run"
+        folder.mkdir(mode=0o700)
+        runtime.mkdir(mode=0o700)
+        monkeypatch.setenv("HOME", str(folder))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
         yield folder
 
 

@@ -31,7 +31,7 @@ from workplace import (
 from boxes import LiveBox
 from roost import jobs, ssh
 
-pytestmark = [pytest.mark.box]
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 NASTY = [
     "a b", "", " ", "$HOME", "`id`", "$(id)", "*", "?", "'", '"', "\\", "\\n", "new\nline", "tab\t",

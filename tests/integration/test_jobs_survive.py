@@ -13,7 +13,7 @@ from workplace import as_root, as_user, equip, terminal, until, way
 from boxes import LiveBox, reboot
 from roost import jobs, ssh
 
-pytestmark = [pytest.mark.box]
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from boxes import LiveBox
 from roost import process
 from roost.inventory import ansible_program
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 WAIVERS: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parent / "audit_waivers.yml").read_text("utf-8")

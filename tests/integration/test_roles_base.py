@@ -12,7 +12,7 @@ from roles import apply, start, wait_for
 from boxes import LiveBox, exec_in, ssh
 from roost import process
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 # Without the larger packages: these tests are about the base itself.
 LEAN = {"base_memory_guard": "none", "base_unattended_upgrades": False}

@@ -28,7 +28,7 @@ from boxes import LiveBox, exec_in, reboot
 from roost import notebook
 from roost.notebook import Kernel, NotebookServer, TokenRefusedError
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 SOCKETS = "/run/roost-jupyter"
 

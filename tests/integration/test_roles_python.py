@@ -15,7 +15,7 @@ from workbench import as_person, play, provision, root, tunnel
 
 from boxes import LiveBox, exec_in, ssh
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 ENVS = "/opt/roost/envs"
 KERNELS = "/usr/local/share/jupyter/kernels"

@@ -16,7 +16,7 @@ from workbench import as_person, play, provision, root, ssh_argv
 from boxes import LiveBox, exec_in
 from roost import process
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 
 @pytest.fixture(params=["debian:12", "debian:13"])

@@ -15,7 +15,7 @@ from workplace import as_root, as_user, equip, home, login_shell, terminal, unti
 
 from boxes import LiveBox, private_network
 
-pytestmark = [pytest.mark.box]
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 NAMES = ["plain", "a b", "ü ∑", "it's", 'say "hi"', "-dash", "$HOME", "a*b?[c]", "back\\slash",
          "semi;colon", "co:lon", "new\nline", "#hash", "~tilde"]  # fmt: skip

@@ -36,7 +36,7 @@ from roost.model import Forward
 from roost.tunnels import Tunnels
 
 __all__ = ["speaker", "tunnels"]
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
 
 
 def test_carries_ports_sockets_and_socks_and_leaves_nothing(
