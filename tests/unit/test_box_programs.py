@@ -107,8 +107,10 @@ def test_a_release_that_a_server_runs_from_is_kept(
     for name in names:
         release(tmp_path, name)
     releases.switch(names[0])
-    words = [str(tmp_path / names[1] / "bin" / "python"), "-c", "input()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as child:
+    words = [str(tmp_path / names[1] / "bin" / "python"), "-c", "print(flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        # Popen is back before the kernel shows the new command line.
+        assert child.stdout is not None and child.stdout.readline() == b"\n"
         assert [p.name for p in releases.superseded()] == [names[2]]
         child.communicate(b"\n")
 

@@ -29,7 +29,8 @@ def build(
     Args:
         release: a Debian release.
         tar: the file to write; temporary files go beside it.
-        sources: archive lines (sources.list(5)); they stay in the image.
+        sources: archive lines (sources.list(5)); they stay in the image. Without any,
+            mmdebstrap takes those that it knows for the suite.
         packages: what it holds beside the required packages.
         environ: for the search of the programs.
         run: what runs programs; another function in tests.

@@ -173,7 +173,7 @@ class Images:
         return None
 
     def _bootstrap(self, release: Release, folder: Path) -> Image:
-        sources = self._sources(release) or machine.official_sources(release)
+        sources = self._sources(release)
         base = f"{_BASE}{_slug(release)}-{_digest(str(release), *PACKAGES, *sources)}"
         if not self.engine.inspect("image", [base]):
             self.note(f"building {release} from the package archive (once, about a minute)")

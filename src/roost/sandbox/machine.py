@@ -23,13 +23,6 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 # Where the distribution itself publishes; the paths are the same on every mirror.
 _ARCHIVES = {"debian": ("debian", "debian-security"), "ubuntu": ("ubuntu", "ubuntu-ports")}
-_OFFICIAL = {
-    "debian": (
-        ("http://deb.debian.org/debian", ""),
-        ("http://deb.debian.org/debian", "-updates"),
-        ("http://deb.debian.org/debian-security", "-security"),
-    ),
-}
 
 Run = Callable[..., process.Completed]
 
@@ -70,7 +63,8 @@ def package_sources(
     for the box's release. Repositories of others (a vendor's, a backport) are left out.
 
     Returns:
-        Nothing where this machine has no such sources: the box keeps those of its image.
+        Nothing where this machine has no such sources: the box keeps those of its image, and
+        mmdebstrap takes those that it knows for the suite.
     """
     if facts.get("ID") != release.distribution:
         return ()
@@ -103,14 +97,6 @@ def rewrite_sources(listed: str, release: Release, codename: str) -> tuple[str, 
         f"deb {option} {uri} {release.codename}{pocket} {' '.join(dict.fromkeys(components))}"
         for (uri, pocket), components in archives.items()
         if "main" in components
-    )
-
-
-def official_sources(release: Release) -> tuple[str, ...]:
-    """The distribution's own archive lines, for a machine that has none to take over."""
-    return tuple(
-        f"deb [signed-by={release.keyring}] {uri} {release.codename}{pocket} main"
-        for uri, pocket in _OFFICIAL.get(release.distribution, ())
     )
 
 
