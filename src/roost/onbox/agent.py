@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from roost.onbox.files import read_json, write_json
-from roost.onbox.proc import alive, boot, marked
+from roost.onbox.proc import alive, boot
 from roost.onbox.pruning import prune
 from roost.onbox.reading import KEEPALIVE, emit, follow
 from roost.onbox.store import (
@@ -29,8 +29,8 @@ from roost.onbox.store import (
     find,
     job_folder,
     listing,
-    mark_of,
     new_folder,
+    processes_of,
     run_number,
 )
 from roost.onbox.tmux import open_job, sessions
@@ -148,13 +148,13 @@ def stop(request: Request) -> Job:
         write_json(folder + "/stop", {"signal": request["signal"], "grace": request["grace"]})
         os.kill(runner, signal.SIGTERM)
         patiently(lambda: not alive(runner, begun), request["grace"] + 15)
-    mark = mark_of(read_json(folder + "/job.json"))
+    spec = read_json(folder + "/job.json")
     for number, seconds in ((request["signal"], request["grace"]), (signal.SIGKILL, 5)):
         # Its terminal is closed, and these have left it before.
-        for pid in marked(mark):
+        for pid in processes_of(spec):
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-        patiently(lambda: not marked(mark), seconds)
+        patiently(lambda: not processes_of(spec), seconds)
     return describe(job_id)
 
 

@@ -12,6 +12,7 @@ import termios
 from typing import Any
 
 from roost.onbox.proc import family
+from roost.onbox.store import MARK as JOB_MARK
 from roost.onbox.store import mark_of
 
 MARK = b"\x1eroost environment\n"
@@ -54,8 +55,7 @@ def environment(spec: Spec) -> dict[str, str]:
         env.pop("PYTHONHOME", None)
     env.update(spec.get("env") or {})
     env["ROOST_JOB"] = spec["id"]
-    name, _, value = mark_of(spec).partition("=")
-    env[name] = value
+    env[JOB_MARK] = mark_of(spec)
     return env
 
 

@@ -46,23 +46,24 @@ def oom_kills() -> int:
         return 0
 
 
-def marked(mark: str) -> list[int]:
-    """The processes that have ``mark``, NAME=VALUE, in their environment.
+def marks(name: str) -> dict[str, list[int]]:
+    """The processes that have the variable ``name`` in their environment, by its value.
 
     That is inherited: what a job has started is found by it, wherever it went. A login shell's
     profile, sudo or a program that clears its environment end the trail.
     """
-    found, wanted = [], mark.encode() + b"\0"
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    found: dict[str, list[int]] = {}
+    wanted = b"\0" + name.encode() + b"="
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                environ = file.read()
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environ = b"\0" + file.read()
         except OSError:
             continue
-        if environ.startswith(wanted) or b"\0" + wanted in environ:
-            found.append(int(name))
+        _, there, rest = environ.partition(wanted)
+        if there:
+            value = rest.partition(b"\0")[0].decode("utf-8", "replace")
+            found.setdefault(value, []).append(int(pid))
     return found
 
 

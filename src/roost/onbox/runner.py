@@ -28,8 +28,8 @@ from typing import Any
 from roost.onbox.command import environment, lead
 from roost.onbox.files import read_json, write_json_patiently
 from roost.onbox.logfile import Log
-from roost.onbox.proc import family, marked, oom_kills, started
-from roost.onbox.store import STATE, mark_of
+from roost.onbox.proc import family, oom_kills, started
+from roost.onbox.store import STATE, processes_of
 
 # How long after the end of a command that was killed our own end is awaited: when the machine
 # shuts down both are told to stop, in no certain order.
@@ -276,7 +276,7 @@ class Runner:
 
     def signal_all(self, number: int) -> None:
         """Send a signal to the command and to all that it started."""
-        for pid in {*family(self.leader), *marked(mark_of(self.spec))}:
+        for pid in {*family(self.leader), *processes_of(self.spec)}:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
 

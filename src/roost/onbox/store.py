@@ -9,13 +9,15 @@ import time
 from typing import Any
 
 from roost.onbox.files import read_json
-from roost.onbox.proc import alive, boot, marked
+from roost.onbox.proc import alive, boot, marks
 
 HOME = os.path.expanduser("~")
 STATE = os.path.join(HOME, ".local", "state", "roost")
 JOBS = os.path.join(STATE, "jobs")
 OVER = ("ended", "stopped", "lost")
 GOING = ("queued", "starting", "running")
+# What the processes of a job have in their environment, and those of no other job.
+MARK = "ROOST_JOB_MARK"
 
 Job = dict[str, Any]
 
@@ -51,8 +53,19 @@ def job_ids() -> list[str]:
     return [n for n in names if re.fullmatch(r"[\w-]+\.[0-9]+", n)]
 
 
-def describe(job_id: str, now_boot: tuple[str, float] | None = None) -> Job:
-    """A job as it stands: what was asked for, and what became of it."""
+def describe(
+    job_id: str,
+    now_boot: tuple[str, float] | None = None,
+    at_work: dict[str, list[int]] | None = None,
+) -> Job:
+    """A job as it stands: what was asked for, and what became of it.
+
+    Args:
+        job_id: the job.
+        now_boot: this boot, where it is known already.
+        at_work: the processes of all jobs, where they are known already: a look at each process
+            of the box.
+    """
     this_boot, booted = now_boot or boot()
     folder = job_folder(job_id)
     spec, kept = read_json(folder + "/job.json"), read_json(folder + "/state.json")
@@ -72,14 +85,21 @@ def describe(job_id: str, now_boot: tuple[str, float] | None = None) -> Job:
     if job["state"] == "ended":
         job["state"] = "done" if job.get("code") == 0 else "failed"
     still = job["state"] not in GOING and spec.get("boot") == this_boot
-    job["left"] = len(marked(mark_of(spec))) if still else 0
+    if still and at_work is None:
+        at_work = marks(MARK)
+    job["left"] = len((at_work or {}).get(mark_of(spec), ())) if still else 0
     job["writing"] = running
     return job
 
 
 def mark_of(spec: Job) -> str:
-    """What the processes of a job have in their environment, and those of no other job."""
-    return f"ROOST_JOB_MARK={spec.get('id')}/{spec.get('created')}"
+    """The value of ``MARK`` for a job."""
+    return f"{spec.get('id')}/{spec.get('created')}"
+
+
+def processes_of(spec: Job) -> list[int]:
+    """The processes of a job."""
+    return marks(MARK).get(mark_of(spec), [])
 
 
 def size(path: str) -> int:
@@ -114,8 +134,8 @@ def listing(*, every_run: bool = False) -> list[Job]:
     ids = sorted(job_ids(), key=run_number)
     if not every_run:
         ids = list({name_of(i): i for i in ids}.values())
-    now_boot = boot()
-    jobs = [describe(i, now_boot) for i in ids]
+    now_boot, at_work = boot(), marks(MARK)
+    jobs = [describe(i, now_boot, at_work) for i in ids]
     return sorted((j for j in jobs if "id" in j), key=lambda j: float(j["created"]))
 
 
