@@ -25,7 +25,7 @@ from roost.sandbox.engine import Engine
 from roost.sandbox.image import Image, Images
 from roost.sandbox.releases import parse
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 Factory = Callable[..., dict[str, LiveBox]]
 
 
