@@ -12,7 +12,8 @@ from pathlib import Path
 
 from roost.errors import RoostError
 
-NAMESPACE = Path("ansible_collections") / "roost" / "box"
+COLLECTION = "roost.box"
+NAMESPACE = Path("ansible_collections", *COLLECTION.split("."))
 
 
 @cache

@@ -38,6 +38,25 @@ if command -v restorecon >/dev/null 2>&1; then restorecon -F "$folder" "$file" 2
 exit 0
 """
 
+# Says how many lines it took out; a symbolic link stays one, and a full disk changes nothing.
+_TAKE_AWAY = """\
+set -eu
+IFS= read -r key
+blob=$(printf '%s' "$key" | cut -d' ' -f2)
+file=$HOME/.ssh/authorized_keys
+[ -f "$file" ] || { echo 0; exit 0; }
+file=$(readlink -f "$file")
+umask 077
+rest=$(mktemp "$file.XXXXXX")
+trap 'rm -f "$rest"' EXIT
+cp -p "$file" "$rest"
+awk -v blob="$blob" '
+    { for (n = 1; n <= NF && $1 !~ /^#/; n++) if ($n == blob) next; print }' "$file" >"$rest"
+there=$(awk 'END { print NR }' "$file") left=$(awk 'END { print NR }' "$rest")
+[ "$there" = "$left" ] || mv "$rest" "$file"
+echo $((there - left))
+"""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -205,6 +224,17 @@ def install(config: Path, box: Box, public: str, fleet: Fleet, environ: Mapping[
             f"the key could not be written on {box.name} (exit code {child.returncode})",
             fix="see to ~/.ssh/authorized_keys there: its owner, its modes, a full disk",
         )
+
+
+def take_away(config: Path, box: Box, public: str, fleet: Fleet) -> bool:
+    """Take ``public`` out of ``authorized_keys`` on the box, and return whether it was there.
+
+    Raises:
+        UnreachableError: the box does not let us in.
+        ProcessError: the file could not be written.
+    """
+    done = ssh.run(config, box, _TAKE_AWAY, fleet=fleet, input=public + "\n")
+    return done.stdout.strip() != "0"
 
 
 def tilde(path: Path, home: Path) -> str:

@@ -110,7 +110,7 @@ def connect(
     if port is None:
         port = _open_port(known, box, config, server)
     if not port:
-        port, note = tunnels.same_port_as_ever(_key(config, box.name), FIRST_PORT, known)
+        port, note = tunnels.same_port_as_ever("lab", config, box.name, FIRST_PORT, known)
     forward = Forward(ForwardKind.LOCAL, f"{ports.LOOPBACK}:{port}", server.socket)
     purpose = Purpose("lab", {str(forward): "http /api"})
     tunnels.open(box, config, [forward], fleet=fleet, purpose=purpose)
@@ -162,15 +162,6 @@ def _open_port(known: list[Status], box: Box, config: Path, server: Server) -> i
         ):
             return local_port(status)
     return 0
-
-
-def forget(box_name: str, config: Path, paths: Paths, environ: Mapping[str, str]) -> None:
-    """No longer keep a local port for a box that is gone; may be called any number of times."""
-    Tunnels(paths, environ).port_memory.forget(_key(config, box_name))
-
-
-def _key(config: Path, box_name: str) -> str:
-    return f"lab {config} {box_name}"
 
 
 def _wait_for_answer(server: NotebookServer, box: Box) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from roost import content, inventory
 from roost.errors import InventoryError
@@ -19,7 +18,7 @@ class RunPlan:
     """One provisioning run.
 
     Attributes:
-        playbook: the playbook that is run.
+        playbook: the playbook that is run, by its path or its full name.
         boxes: the names of the boxes, in the inventory's order.
         limited: whether these are only some of the inventory's boxes.
         check: report what would change, and change nothing.
@@ -28,7 +27,7 @@ class RunPlan:
         forks: how many boxes are worked on at the same time.
     """
 
-    playbook: Path
+    playbook: str
     boxes: tuple[str, ...]
     limited: bool = False
     check: bool = False

@@ -70,7 +70,8 @@ class Runs:
 
     def _times(self, plan: RunPlan) -> Path:
         mode = "check" if plan.check else "run"
-        return self.folder / f"times-{plan.playbook.stem}-{mode}.json"
+        name = Path(plan.playbook).name.removesuffix(".yml")
+        return self.folder / f"times-{name}-{mode}.json"
 
 
 def run(
@@ -112,7 +113,7 @@ def run(
             result = ansible_runner.run(
                 private_data_dir=str(runs.folder),
                 project_dir=str(workspace.root),
-                playbook=str(plan.playbook),
+                playbook=plan.playbook,
                 cmdline=_arguments(plan, ask=become_password is not None),
                 envvars=_environment(workspace, environ),
                 passwords={r"^BECOME password[^:]*:\s*?$": become_password or ""},

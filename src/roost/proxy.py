@@ -184,12 +184,10 @@ def connect(
         port, pac_port = local_port(open_already), open_already.pac_port
     else:
         if port is None:
-            port, note = tunnels.same_port_as_ever(
-                f"socks {config} {gateway.name}", FIRST_PORT, known
-            )
+            port, note = tunnels.same_port_as_ever("socks", config, gateway.name, FIRST_PORT, known)
             notes.append(note)
         pac_port, note = tunnels.same_port_as_ever(
-            f"pac {config} {gateway.name}", FIRST_PORT + 1, known
+            "pac", config, gateway.name, FIRST_PORT + 1, known
         )
         notes.append(note)
     forward = Forward(ForwardKind.DYNAMIC, f"{ports.LOOPBACK}:{port}")

@@ -7,39 +7,24 @@ asked for goes on without it.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import socket
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from roost import ports, process
+from roost import ports
 from roost.errors import RoostError, UsageError
 from roost.forwards import NOTHING_SPECIAL, Allow, check_free, checked, who_holds
 from roost.model import Box, Fleet, Forward, ForwardKind
 from roost.paths import Paths
 from roost.ssh_failure import explain_failure
-from roost.supervisor.protocol import (
-    PASSED_ON,
-    VERSION,
-    Places,
-    Status,
-    Wish,
-    encode,
-    ensure_private,
-    places,
-)
+from roost.supervisor.client import ask
+from roost.supervisor.protocol import Status, Wish, places
 
-_START_SECONDS = 15.0
-_ANSWER_SECONDS = 40.0
 _OPEN_SECONDS = 90.0
 _RETURN_SECONDS = 15.0
-_FIRST_UNPRIVILEGED = 1024
-_LOOPBACK_NAMES = {"", "localhost", "127.0.0.1"}
+# What a local port is remembered for.
+USES = ("lab", "socks", "pac")
 
 
 @dataclass(frozen=True)
@@ -135,7 +120,7 @@ class Tunnels:
         leaves nothing behind that tries on in secret. One that was there before tries on.
         """
         tries = 0 if fresh else self._find(wish.id, box)[0].tries
-        self._ask({"do": "open", "wish": dataclasses.asdict(wish)})
+        ask(self.places, self.environ, {"do": "open", "wish": dataclasses.asdict(wish)})
         try:
             deadline = time.monotonic() + (_OPEN_SECONDS if fresh else _RETURN_SECONDS)
             while True:
@@ -153,7 +138,7 @@ class Tunnels:
 
     def _find(self, wish_id: str, box: Box) -> tuple[Status, str]:
         """The tunnel of this id, and what its ssh said."""
-        for raw in self._ask({"do": "list"})["tunnels"]:
+        for raw in ask(self.places, self.environ, {"do": "list"})["tunnels"]:
             if raw["id"] == wish_id:
                 return Status.from_json(raw), str(raw.get("said", ""))
         raise RoostError(f"the tunnel to {box.name} was closed meanwhile")
@@ -163,18 +148,45 @@ class Tunnels:
         """The local ports of earlier calls."""
         return ports.PortMemory(self.places.state / "ports.json")
 
-    def same_port_as_ever(self, key: str, first: int, known: Sequence[Status]) -> tuple[int, str]:
-        """A free local port for what ``key`` names: that of the last time, if it can be had.
+    def forget(self, config: Path, box: str) -> list[Status]:
+        """Close every tunnel to a box that is gone, and keep no local port for it.
 
         Args:
-            key: what the port is for.
+            config: the ssh config that knew the box.
+            box: its name.
+
+        Returns:
+            The tunnels that were open.
+
+        Raises:
+            RoostError: the supervisor cannot be reached, or the ports cannot be written.
+        """
+        mine = [s for s in self.list() if (s.box, s.config) == (box, str(config))]
+        self.close(s.id for s in mine)
+        try:
+            self.port_memory.forget(*(_port_key(use, config, box) for use in USES))
+        except OSError as error:
+            raise RoostError(
+                f"{self.port_memory.path} cannot be written: {error.strerror}"
+            ) from error
+        return mine
+
+    def same_port_as_ever(
+        self, use: str, config: Path, box: str, first: int, known: Sequence[Status]
+    ) -> tuple[int, str]:
+        """A free local port for one use of one box: that of the last time, if it can be had.
+
+        Args:
+            use: what the port is for, one of ``USES``.
+            config: the ssh config that knows the box.
+            box: its name.
             first: where to begin the first time.
             known: the tunnels that are open, one of which may hold the port.
 
         Returns:
             The port, and what the user should know about it, if anything.
         """
-        port, wanted = self.port_memory.choose(key, first)
+        port, wanted = self.port_memory.choose(_port_key(use, config, box), first)
         if port == wanted:
             return port, ""
         return port, f"port {wanted} is taken by {who_holds(wanted, known)}; this is {port} now"
@@ -187,7 +199,7 @@ class Tunnels:
         """
         wanted = [*ids]
         if wanted:
-            self._ask({"do": "close", "ids": wanted})
+            ask(self.places, self.environ, {"do": "close", "ids": wanted})
 
     def list(self, *, probe: float = 0.0) -> list[Status]:
         """Every tunnel of this user, as it is now.
@@ -202,49 +214,17 @@ class Tunnels:
         """
         if not self.places.wishes.exists() and not self.places.socket.exists():
             return []
-        answer = self._ask({"do": "list", "ask": probe})
+        answer = ask(self.places, self.environ, {"do": "list", "ask": probe})
         return [Status.from_json(raw) for raw in answer["tunnels"]]
 
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Put one request to the supervisor, which is started where none answers.
 
-        Raises:
-            RoostError: it cannot be started, or it refuses the request.
-        """
-        ensure_private(self.places.runtime)
-        passed_on = {k: v for k, v in self.environ.items() if k in PASSED_ON}
-        message = encode({"version": VERSION, "environ": passed_on, **request})
-        deadline = time.monotonic() + _START_SECONDS
-        child = None
-        while time.monotonic() < deadline:
-            answer = _exchange(self.places, message)
-            if answer is None and (child is None or child.poll() is not None):
-                child = _start(self.places, self.environ)
-            if answer is None or answer.get("leaving"):
-                time.sleep(0.02)
-                continue
-            if error := answer.get("error"):
-                raise RoostError(error["what"], why=error.get("why"), fix=error.get("fix"))
-            return answer
-        said = _tail(self.places.log)
-        raise RoostError(
-            "the supervisor of the tunnels does not start",
-            why=said or "it says nothing",
-            fix=f"see {self.places.log}",
-        )
+def _port_key(use: str, config: Path, box: str) -> str:
+    return f"{use} {config} {box}"
 
 
 def _wish(box: Box, config: Path, specs: Sequence[str], purpose: Purpose) -> Wish:
     speaks = {spec: words for spec, words in purpose.speaks.items() if spec in specs}
     return Wish(box.name, str(config), tuple(specs), purpose.label, speaks, purpose.pac)
-
-
-def _tail(log: Path) -> str:
-    try:
-        lines = log.read_text("utf-8", "replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
 
 
 def _explain(wish: Wish, box: Box, why: str, said: str, fleet: Fleet | None) -> RoostError:
@@ -258,34 +238,3 @@ def _explain(wish: Wish, box: Box, why: str, said: str, fleet: Fleet | None) -> 
     if "in use" in why or "cannot listen" in why:
         return RoostError(f"a local port was taken in the meantime: {why}", fix="try it again")
     return explain_failure(box, said or why, fleet)
-
-
-def _exchange(there: Places, message: bytes) -> dict[str, Any] | None:
-    """One request and its answer; None where nobody answers."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(_ANSWER_SECONDS)
-        try:
-            line.connect(str(there.socket))
-            line.sendall(message)
-            with line.makefile("rb") as file:
-                answer = file.readline()
-        except OSError:
-            return None
-    return dict(json.loads(answer)) if answer.endswith(b"\n") else None
-
-
-def _start(there: Places, environ: Mapping[str, str]) -> Any:
-    arguments = [sys.executable, "-m", "roost.supervisor"]
-    folders = [str(there.runtime.parent), str(there.state.parent)]
-    handle = os.open(there.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    if os.fstat(handle).st_size > 1 << 20:
-        os.truncate(handle, 0)
-    with os.fdopen(handle, "w") as log:
-        return process.start(
-            [*arguments, *folders],
-            stdout=log,
-            stderr=log,
-            env=environ,
-            cwd=Path("/"),
-            new_session=True,
-        )

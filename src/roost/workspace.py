@@ -80,10 +80,12 @@ class Workspace:
         """The rendered ssh config that ssh, roost and Ansible all connect through."""
         return self.generated / "ssh_config"
 
-    def playbook(self, name: str) -> Path:
-        """The playbook called ``name``: the workspace's own, else the one that travels along."""
+    def playbook(self, name: str) -> str:
+        """The playbook called ``name`` as Ansible is told it: the workspace's own by its path,
+        else the one that travels along by its full name, so that it finds the roles beside it.
+        """
         own = self.root / "playbooks" / f"{name}.yml"
-        return own if own.is_file() else content.collection_root() / "playbooks" / f"{name}.yml"
+        return str(own) if own.is_file() else f"{content.COLLECTION}.{name}"
 
     def ensure_generated(self) -> None:
         """Make ``.roost`` and the link to the roles; may be called any number of times.

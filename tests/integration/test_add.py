@@ -233,3 +233,32 @@ def test_names_are_hidden_where_the_users_ssh_hides_them(
     assert (target.now.host not in pins) == hidden
     found = process.run(["ssh-keygen", "-F", target.now.host, "-f", workspace.known_hosts])
     assert "ssh-ed25519" in found.stdout
+
+
+def test_remove_undoes_the_box_and_takes_the_key_away(
+    box: LiveBox, paths: Paths, tmp_path: Path
+) -> None:
+    """What ``site`` did is undone, then the key goes; whoever else had one still has it."""
+    up = roost(box, "up", "--tags", "rmate", timeout=600)
+    assert up.returncode == 0, up.stderr
+    keys = f"/home/{box.now.user}/.ssh/authorized_keys"
+    ours = exec_in(box, ["cat", keys]).stdout
+    exec_in(box, ["sh", "-c", f"echo 'ssh-ed25519 AAAAnobody other' >>{keys}"])
+    exec_in(box, ["test", "-e", "/usr/local/bin/rmate"])
+    before = inventory_of(box.workspace)
+
+    dry = roost(box, "remove", "box", "--purge", "--take-key", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "undo the roles on box" in dry.stdout
+    assert inventory_of(box.workspace) == before
+    done = roost(box, "remove", "box", "--purge", "--take-key", "--json", timeout=900)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["purged"], told["key_taken"]) == (True, True)
+    exec_in(box, ["test", "!", "-e", "/usr/local/bin/rmate"])
+    assert exec_in(box, ["cat", keys]).stdout == "ssh-ed25519 AAAAnobody other\n"
+    assert ours
+    assert box.workspace.known_hosts.read_text() == ""
+    assert load(box.workspace, paths=paths, environ=os.environ).boxes == ()
+    assert not list((paths.state / "cm").glob("*"))

@@ -104,3 +104,29 @@ def test_completion_knows_verbs_boxes_and_groups(
     assert "up" in complete("roost u", workspace.root)
     assert set(complete("roost up g", workspace.root)) >= {"gate", "gpu1", "gpus"}
     assert complete("roost up gpu1 --ch", workspace.root) == ["--check"]
+
+
+def test_completion_of_what_the_near_side_takes(
+    load: Callable[..., Fleet], workspace: Workspace
+) -> None:
+    """Every verb that adds, removes, installs or looks: its names, groups and options."""
+    load("all: {hosts: {gate: {}, gpu1: {}}, children: {gpus: {hosts: {gpu1: {}}}}}\n")
+    own = workspace.root / "own"
+    own.write_text("Host web *.corp !x\n  Port 1\nHost=db\n")
+    for line, offered in (
+        ("roost add new me@host --group g", ["gpus"]),
+        ("roost add new me@host --via g", ["gate", "gpu1"]),
+        ("roost remove g", ["gate", "gpu1"]),
+        ("roost remove gpu1 --p", ["--purge"]),
+        ("roost remove gpu1 --t", ["--take-key"]),
+        ("roost doctor g", ["gate", "gpu1"]),
+        ("roost doctor --j", ["--json"]),
+        ("roost ssh-config i", ["import", "install"]),
+        ("roost ssh-config install --d", ["--dry-run"]),
+        (f"roost ssh-config import --config {own} ", ["db", "web"]),
+        ("roost lab g", ["gate", "gpu1"]),
+        ("roost tunnel close g", ["gate", "gpu1"]),
+        ("roost proxy g", ["gate", "gpu1"]),
+    ):
+        found = [w for w in complete(line, workspace.root) if not (line[-1] == " " and w[0] == "-")]
+        assert sorted(found) == offered, line

@@ -184,3 +184,43 @@ def test_where_a_box_is(text: str, expected: tuple[str, str, int]) -> None:
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(UsageError):
         parse_target(text)
+
+
+OURS = "ssh-ed25519 AAAAC3Nz/+ours me@here"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"),
+    [
+        (f"{OURS}\n", "", "1"),
+        (
+            f"# first\nssh-rsa AAAAother x\n{OURS}\nlast",
+            "# first\nssh-rsa AAAAother x\nlast\n",
+            "1",
+        ),
+        (f'from="10.*",no-pty {OURS} again\n{OURS}\n', "", "2"),
+        (
+            f"# {OURS}\nssh-ed25519 AAAAC3Nz/+ours2 x",
+            f"# {OURS}\nssh-ed25519 AAAAC3Nz/+ours2 x",
+            "0",
+        ),
+        (None, None, "0"),
+    ],
+)
+def test_a_key_is_taken_out_and_nothing_else(
+    home: Path, tmp_path: Path, before: str | None, after: str | None, taken: str
+) -> None:
+    """The script for the box, run here."""
+    real, link = tmp_path / "real", home / ".ssh" / "authorized_keys"
+    link.parent.mkdir(mode=0o700)
+    if before is not None:
+        real.write_text(before)
+        real.chmod(0o640)
+        link.symlink_to(real)
+    done = process.run(["sh", "-c", keys._TAKE_AWAY], input=OURS + "\n", env=dict(os.environ))
+    assert done.stdout.strip() == taken
+    assert (real.read_text() if real.exists() else None) == after
+    assert [p.name for p in tmp_path.iterdir()] == (["real"] if before is not None else [])
+    if before is not None:
+        assert link.is_symlink()
+        assert real.stat().st_mode & 0o777 == 0o640

@@ -61,21 +61,35 @@ def answer(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -
 def attach(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -> None:
     """Give every argument a completer by what its metavar says that it is."""
 
-    def names(*, groups: bool) -> Completer:
+    def names(*, boxes: bool = False, groups: bool = False) -> Completer:
         def complete(parsed_args: Any, **_: object) -> list[str]:
             try:
                 fleet = context(parsed_args).fleet()
             except RoostError:
                 return []
-            return [b.name for b in fleet.boxes] + (sorted(fleet.groups) if groups else [])
+            found = [b.name for b in fleet.boxes] if boxes else []
+            return found + (sorted(fleet.groups) if groups else [])
 
         return complete
 
-    by_metavar = {
-        "BOX": names(groups=False),
-        "GATEWAY": names(groups=False),
-        "NAME": names(groups=False),
-        "BOX|GROUP": names(groups=True),
+    def own_hosts(parsed_args: Any, **_: object) -> list[str]:
+        from roost.cli import installed
+        from roost.ssh_config_reader import is_literal, read
+
+        try:
+            user = installed.user_config(context(parsed_args), parsed_args.config)
+        except RoostError:
+            return []
+        blocks = (line.words for line in read(user.config) if line.keyword == "host")
+        return [word for words in blocks for word in words if is_literal(word)]
+
+    by_metavar: dict[str, Completer] = {
+        "BOX": names(boxes=True),
+        "GATEWAY": names(boxes=True),
+        "NAME": names(boxes=True),
+        "BOX|GROUP": names(boxes=True, groups=True),
+        "G": names(groups=True),
+        "HOST": own_hosts,
     }
     for action in _actions(parser):
         if isinstance(action.metavar, str) and action.metavar in by_metavar:

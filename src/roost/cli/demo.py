@@ -92,9 +92,7 @@ def _step(ctx: Context, number: int, title: str) -> Iterator[None]:
 def _down(ctx: Context, sandbox: Sandbox, *, purge: bool) -> int:
     from roost.tunnels import Tunnels
 
-    config = str(sandbox.workspace.ssh_config)
-    tunnels = Tunnels(ctx.paths, ctx.environ)
-    tunnels.close([s.id for s in tunnels.list() if s.config == config])
+    Tunnels(ctx.paths, ctx.environ).forget(sandbox.workspace.ssh_config, NAME)
     removed = sandbox.down(purge=purge)
     _forget(ctx, sandbox, purge=purge)
     for name in removed:
@@ -105,13 +103,11 @@ def _down(ctx: Context, sandbox: Sandbox, *, purge: bool) -> int:
 
 def _forget(ctx: Context, sandbox: Sandbox, *, purge: bool) -> None:
     """Remove what stays on this side: logs of the runs, the remembered port, caches."""
-    from roost import lab as labs
     from roost.playbook import Runs
     from roost.tunnels import Tunnels
 
     workspace = sandbox.workspace
     shutil.rmtree(Runs(workspace, ctx.paths).folder, ignore_errors=True)
-    labs.forget(NAME, workspace.ssh_config, ctx.paths, ctx.environ)
     if purge:
         shutil.rmtree(ctx.paths.cache / "inventory", ignore_errors=True)
     # Locks and logs of the supervisor: others may hold them while there are tunnels.

@@ -48,7 +48,20 @@ def register(
         "remove",
         parents=[shared],
         help="take a box out of the inventory and the ssh config",
-        description="The reverse of add, on this side. The box itself is left as it is.",
+        description="The reverse of add, on this side: tunnels, inventory, ssh config and pinned "
+        "host key. The box itself is left as it is, unless --purge or --take-key is given.",
+    )
+    remove.add_argument("--purge", action="store_true", help="first undo the roles on the box")
+    remove.add_argument(
+        "-K",
+        "--ask-become-pass",
+        action="store_true",
+        help="ask for the password that sudo wants on the box, for --purge",
+    )
+    remove.add_argument(
+        "--take-key",
+        action="store_true",
+        help="take your public key out of authorized_keys on the box; you may need another way in",
     )
     remove.set_defaults(handler=remove_handler)
 
@@ -77,42 +90,9 @@ def add_handler(ctx: Context, args: argparse.Namespace) -> int:
 
 def remove_handler(ctx: Context, args: argparse.Namespace) -> int:
     """Take a box out of the inventory, the pins and the ssh config."""
-    from roost import files, known_hosts, ssh
-    from roost.inventory_edit import hosts_file, remove_host
-    from roost.ssh_config import host_key_name
+    from roost.cli import leaving
 
-    fleet = ctx.fleet()
-    box = fleet.box(args.name)
-    behind = [other.name for other in fleet.boxes if other.via == box.name]
-    if behind:
-        raise UsageError(
-            f"{', '.join(behind)} would be cut off: reached through {box.name}",
-            fix=f"roost remove {behind[0]}",
-        )
-    workspace = ctx.workspace()
-    path = hosts_file(workspace.inventory)
-    name = host_key_name(box)
-    shared_key = any(host_key_name(o) == name for o in fleet.boxes if o is not box)
-    with files.locked(workspace.generated / "lock"):
-        before = read_inventory(path)
-        after = remove_host(before, box.name)
-        lines = diff(before, after, path)
-        if not args.dry_run:
-            ssh.disconnect(ssh.ensure_config(workspace.root, fleet, ctx.paths), box.name)
-            files.replace(path, after.encode(), mode=0o644)
-            if not shared_key:
-                known_hosts.unpin(workspace.known_hosts, name)
-    if not args.dry_run:
-        ssh.ensure_config(workspace.root, reload(ctx), ctx.paths)
-    if args.json:
-        ctx.out.json({"name": box.name, "removed": not args.dry_run, "diff": lines})
-    elif args.dry_run:
-        ctx.out.line("\n".join(lines))
-    else:
-        ctx.out.note(f"{box.name} is out; the box itself, and your key on it, are as they were")
-        for left in sorted(workspace.inventory.glob(f"host_vars/{box.name}*")):
-            ctx.out.note(f"its variables are left: {ctx.paths.display(left)}")
-    return ExitCode.OK
+    return leaving.run(ctx, args)
 
 
 def wanted_box(fleet: Fleet, args: argparse.Namespace) -> Box:

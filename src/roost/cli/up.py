@@ -68,6 +68,7 @@ def provision(
     ctx: Context,
     names: Sequence[str],
     *,
+    playbook: str = "site",
     check: bool = False,
     diff: bool = False,
     tags: Sequence[str] = (),
@@ -75,24 +76,39 @@ def provision(
 ) -> int:
     """Provision the boxes called ``names`` and return 0.
 
+    Args:
+        ctx: the call.
+        names: boxes and groups; none: every box.
+        playbook: the one that is run; ``undo`` takes back what ``site`` did.
+        check: say what would change, and change nothing.
+        diff: show what changes inside files.
+        tags: only the tasks with one of these tags.
+        ask_become_pass: ask for the password that sudo wants on the boxes.
+
     Raises:
         ProvisionError: a task failed somewhere.
         UnreachableError: a box could not be reached, and nothing failed on the others.
         InterruptedRunError: the user stopped it.
     """
     from roost import plan as planning
-    from roost import playbook, progress, ssh
+    from roost import playbook as playbooks
+    from roost import progress, ssh
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
-    plan = planning.make(workspace, fleet, names, check=check, diff=diff, tags=tags)
+    plan = planning.make(
+        workspace, fleet, names, playbook=playbook, check=check, diff=diff, tags=tags
+    )
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
     password = _ask_password() if ask_become_pass else None
-    history = playbook.Runs(workspace, ctx.paths).history(plan)
+    history = playbooks.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
-    ctx.out.note(f"{'Checking' if check else 'Provisioning'} {listed}")
+    doing = (
+        "Checking" if check else "Undoing the roles on" if playbook == "undo" else "Provisioning"
+    )
+    ctx.out.note(f"{doing} {listed}")
     with progress.choose(ctx.out, plan.boxes, history, verbose=ctx.verbose, diff=diff) as display:
-        outcome = playbook.run(
+        outcome = playbooks.run(
             plan,
             workspace=workspace,
             paths=ctx.paths,
@@ -100,7 +116,7 @@ def provision(
             listen=display.show,
             become_password=password,
         )
-    return conclude(ctx, outcome, check=check)
+    return conclude(ctx, outcome, check=check, advise=playbook == "site")
 
 
 def _ask_password() -> str:
@@ -109,8 +125,8 @@ def _ask_password() -> str:
     return getpass.getpass("sudo password on the boxes: ")
 
 
-def conclude(ctx: Context, outcome: Outcome, *, check: bool) -> int:
-    """Print the summary and return 0, or raise what it comes down to."""
+def conclude(ctx: Context, outcome: Outcome, *, check: bool, advise: bool = True) -> int:
+    """Print the summary, with what to do next if asked for, and return 0; or raise a failure."""
     from roost.report import duration
 
     if outcome.complaint:
@@ -129,7 +145,8 @@ def conclude(ctx: Context, outcome: Outcome, *, check: bool) -> int:
         )
     if outcome.unreachable:
         raise UnreachableError(f"{_count(outcome.unreachable)} could not be reached ({took})")
-    ctx.out.note(_closing(outcome, took, check=check))
+    if advise:
+        ctx.out.note(_closing(outcome, took, check=check))
     return ExitCode.OK
 
 
