@@ -19,7 +19,7 @@ from roost.paths import Paths
 from roost.ssh_config import Settings, render
 from roost.ssh_failure import HostKeyError, RefusedKeyError
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/fish", "/usr/bin/zsh", "/usr/bin/tcsh")
 WORDS = [
