@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,16 @@ CHANGE_FOLDER = 'cd -- "$0"; exec "$@"'
 
 
 class KernelError(Exception):
-    """A kernel cannot be registered, or there is no such kernel."""
+    """A kernel cannot be registered, or there is no such kernel.
+
+    Args:
+        what: what was found.
+        fix: the one step that mends it.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.fix = fix
 
 
 def user_kernels(home: Path) -> Path:
@@ -45,7 +55,10 @@ def find_python(path: Path) -> Path:
     for candidate in (path / "bin" / "python", path):
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate
-    raise KernelError(f"{path} is neither an environment with bin/python nor an interpreter")
+    if not path.exists():
+        raise KernelError(f"there is no {path}", "name an environment that is on this machine")
+    what = f"{path} is neither an environment with bin/python nor an interpreter"
+    raise KernelError(what, f"make one of it: uv venv {shlex.quote(str(path))}")
 
 
 def render_spec(
@@ -165,13 +178,18 @@ def ensure_ipykernel(python: Path, *, install: bool) -> bool:
     probe = [str(python), "-I", "-c", "import ipykernel"]
     if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         return False
-    command = [str(UV), "pip", "install", "--quiet", "--python", str(python), "ipykernel"]
+    command = [str(UV), "pip", "install", "--python", str(python), "ipykernel"]
+    if not UV.exists():
+        command = [str(python), "-m", "pip", "install", "ipykernel"]
     if not install:
-        raise KernelError(f"{python} has no ipykernel; install it: {' '.join(command)}")
+        raise KernelError(f"{python} has no ipykernel", f"install it: {shlex.join(command)}")
     env = os.environ | ({"SSL_CERT_FILE": str(CERTIFICATES)} if CERTIFICATES.exists() else {})
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
-        raise KernelError(f"ipykernel could not be installed:\n{done.stderr.strip()}")
+        raise KernelError(
+            f"{python} has no ipykernel, and it could not be installed:\n{done.stderr.strip()}",
+            f"install it there, then try again: {shlex.join(command)}",
+        )
     return True
 
 
@@ -182,6 +200,8 @@ def add(args: argparse.Namespace) -> str:
     name = args.name or python.parent.parent.name.lstrip(".")
     if not NAME.fullmatch(name):
         raise KernelError(f"{name!r} is no kernel name: letters, digits, '.', '_' and '-' (--name)")
+    if wrong := [pair for pair in args.env if not pair.partition("=")[1]]:
+        raise KernelError(f"--env {wrong[0]}: there is no value", "write --env NAME=VALUE")
     env = dict(pair.split("=", 1) for pair in args.env)
     installed = ensure_ipykernel(python, install=not args.no_install)
     spec = render_spec(python, args.display_name or name, cwd=args.cwd, env=env)
@@ -246,6 +266,8 @@ def cli(argv: list[str] | None = None) -> int:
         print(args.verb(args))
     except (KernelError, OSError, ValueError) as error:
         print(f"roost-kernel: {error}", file=sys.stderr)
+        if fix := getattr(error, "fix", ""):
+            print(f"  fix: {fix}", file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,7 @@ from roost.cli import doctor as doctor_verbs
 from roost.cli import editor as editor_verbs
 from roost.cli import hosts as host_verbs
 from roost.cli import jobs as job_verbs
+from roost.cli import kernels as kernel_verbs
 from roost.cli import lab as lab_verbs
 from roost.cli import logs as log_verbs
 from roost.cli import proxy as proxy_verbs
@@ -37,6 +38,7 @@ GROUPS = (
     ssh_verbs,
     ssh_config_verbs,
     lab_verbs,
+    kernel_verbs,
     tunnel_verbs,
     proxy_verbs,
     shell_verbs,
