@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-NAMES = ("box", "kernel_tool", "uv_tool", "environments", "provision", "release", "services")
+NAMES = (
+    "box", "kernel_tool", "uv_tool", "projects", "environments", "provision", "release", "services",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

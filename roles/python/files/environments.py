@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import kernel_tool
+import projects
 from box import Owner, Runner, StepError, as_owner
 from uv_tool import Interpreters, Uv, index_environment, index_settings
 
@@ -128,11 +129,17 @@ class Builder:
         if check and state != "fine":
             self.notes.append("would be made" if state == "missing" else f"rebuilt: {state}")
             return True
+        project = env.want.get("project") or {}
+        cloned = projects.clone(project, env.owner, self.runner, check=check) if project else False
+        if cloned:
+            self.notes.append(f"{project['path']} is cloned")
+            if check:
+                return True
         if state != "fine":
             self.make(version, state)
         # A rebuild that broke off left the old one aside: its list of packages still counts.
         aside = env.path.with_name(env.path.name + ASIDE)
-        changed = self.install(check=check) or state != "fine"
+        changed = self.install(check=check) or cloned or state != "fine"
         if aside.exists():
             self.reinstall(aside)
             changed = True
@@ -160,27 +167,11 @@ class Builder:
         lines = [self.config["lock_texts"][want["lock"]] if want.get("lock") else ""]
         flags: list[str] = []
         if project := want.get("project"):
-            text, flags = self._project(project)
+            text, flags = projects.requirements(project, self.env.owner, self.uv)
             lines.append(text)
         lines += [str(r) for r in want.get("requirements") or []]
         lines += ["ipykernel"] if self.env.kernel else []
         return "\n".join(lines).strip(), flags
-
-    def _project(self, project: Mapping[str, Any]) -> tuple[str, list[str]]:
-        owner = self.env.owner
-        folder = Path(re.sub(r"^~(?=/)", str(owner.home), str(project["path"])))
-        if not (folder / "pyproject.toml").is_file():
-            raise StepError(f"{folder} has no pyproject.toml", "check it out first, then run again")
-        extras = list(project.get("extras") or [])
-        groups = list(project.get("groups") or [])
-        if not (folder / "uv.lock").is_file():
-            wanted = f"[{','.join(extras)}]" if extras else ""
-            flags = [f"--group={folder / 'pyproject.toml'}:{group}" for group in groups]
-            return f"--editable {folder}{wanted}", flags
-        words = ["export", "--quiet", "--frozen", "--no-default-groups", "--no-header"]
-        words += [f"--extra={e}" for e in extras] + [f"--group={g}" for g in groups]
-        lock = self.uv(*words, "--project", str(folder), owner=owner, cwd=folder).stdout
-        return re.sub(r"^-e \.$", f"-e {folder}", lock, flags=re.MULTILINE), []
 
     def install(self, *, check: bool) -> bool:
         """Install what the list names; with ``exact`` remove what it does not name."""

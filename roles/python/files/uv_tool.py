@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from box import Owner, Runner, StepError
+from box import Runner, StepError
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 
@@ -64,22 +64,17 @@ class Uv:
                 )
         return True
 
-    def __call__(
-        self,
-        *words: str,
-        owner: Owner | None = None,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        text: str = "",
-        check: bool = True,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run uv, as ``owner`` where one is given, with ``text`` for its standard input.
+    def __call__(self, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Run uv.
+
+        Args:
+            words: its arguments.
+            how: as ``Runner`` takes it: owner, cwd, env, text, check.
 
         Raises:
             StepError: it failed and ``check`` is set.
         """
-        words = (str(self.path), *words)
-        return self.runner(words, owner=owner, cwd=cwd, env=env, text=text, check=check)
+        return self.runner([str(self.path), *words], **how)
 
 
 @dataclass(frozen=True)
