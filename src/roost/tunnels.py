@@ -107,11 +107,16 @@ class Tunnels:
             if {f.spec for f in s.forwards} & set(map(str, wanted))
         ]
         opened = [self._open_one(wish, box, fleet, fresh=False) for wish in wishes]
-        for remote in (False, True):
-            part = [str(f) for f in fresh if (f.kind is ForwardKind.REMOTE) is remote]
-            if part:
-                opened.append(self._open_one(_wish(box, config, part, purpose), box, fleet))
-        return opened
+        new: list[Status] = []
+        try:
+            for remote in (False, True):
+                part = [str(f) for f in fresh if (f.kind is ForwardKind.REMOTE) is remote]
+                if part:
+                    new.append(self._open_one(_wish(box, config, part, purpose), box, fleet))
+        except BaseException:
+            self.close(s.id for s in new)
+            raise
+        return opened + new
 
     def _open_one(self, wish: Wish, box: Box, fleet: Fleet | None, *, fresh: bool = True) -> Status:
         """Ask for the tunnel, and wait until it is up.

@@ -81,8 +81,9 @@ class Workspace:
         return self.generated / "ssh_config"
 
     def playbook(self, name: str) -> str:
-        """The playbook called ``name`` as Ansible is told it: the workspace's own by its path,
-        else the one that travels along by its full name, so that it finds the roles beside it.
+        """The playbook called ``name``: the workspace's own, else the one that travels along.
+
+        That one goes by its full name: by its path, Ansible would not find the roles beside it.
         """
         own = self.root / "playbooks" / f"{name}.yml"
         return str(own) if own.is_file() else f"{content.COLLECTION}.{name}"

@@ -166,3 +166,26 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, name: str, said: str
     assert (child.returncode, out) == (1, b"")
     assert err.decode().startswith("rmate: ") and said in err.decode()
     assert err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_the_editor_of_somebody_else_is_sent_nothing(tmp_path: Path, *, stranger: bool) -> None:
+    """A port belongs to whoever listens there first; a person's own is taken."""
+    (tmp_path / "f").write_text("private")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        child = os.fork()
+        if child == 0:
+            # Accepted with the rights of a user, as the sshd of a login does.
+            if stranger:
+                os.seteuid(65534)
+            link, _ = listener.accept()
+            link.sendall(b"An Editor 1.0\n")
+            link.settimeout(20)
+            os._exit(1 if link.recv(1) else 0)
+        port = listener.getsockname()[1]
+        env = {**os.environ, "HOME": str(tmp_path), "RMATE_PORT": str(port)}
+        argv = [sys.executable, str(PROGRAM), "-w", str(tmp_path / "f")]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30)
+        _, status = os.waitpid(child, 0)
+    assert (os.waitstatus_to_exitcode(status) == 1) is not stranger
+    assert ("somebody else (user 65534)" in done.stderr) is stranger

@@ -60,6 +60,37 @@ def connect(where: dict[str, str]) -> socket.socket:
         ) from None
 
 
+def refuse_strangers(link: socket.socket) -> None:
+    """See that nobody else's editor is at the port: whoever comes first can listen there.
+
+    Called when the other end has said something: before that, the kernel names no owner.
+
+    Raises:
+        RmateError: another user of this box holds the other end.
+    """
+    owner = None if link.family == socket.AF_UNIX else user_behind(link)
+    if owner not in (None, os.getuid()):
+        raise RmateError(
+            f"port {link.getpeername()[1]} leads to the editor of somebody else (user {owner}). "
+            f"Connect with a socket of your own: ssh -R {Path('~/.rmate.sock').expanduser()}:"
+            "localhost:52698 BOX"
+        )
+
+
+def user_behind(link: socket.socket) -> int | None:
+    """The user id that holds the other end of a TCP connection; None on another machine.
+
+    Source: proc(5), /proc/net/tcp.
+    """
+    ports = [link.getpeername()[1], link.getsockname()[1]]
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else []:
+            words = line.split()
+            if [int(end.rpartition(":")[2], 16) for end in words[1:3]] == ports:
+                return int(words[7])
+    return None
+
+
 class Document:
     """One file that is open in the editor.
 
@@ -202,12 +233,13 @@ def main(argv: list[str] | None = None) -> int:
             if not (document.pipe or args.force or document.writable()):
                 raise RmateError(f"{document.path} cannot be written (--force opens it anyway)")
         link = connect(settings())
+        link.settimeout(None)
+        stream = link.makefile("rwb")
+        stream.readline()  # the editor's greeting
+        refuse_strangers(link)
     except (RmateError, OSError) as error:
         print(f"rmate: {error}", file=sys.stderr)
         return 1
-    link.settimeout(None)
-    stream = link.makefile("rwb")
-    stream.readline()  # the editor's greeting
     for document in documents.values():
         stream.write(document.request(given))
     stream.write(b".\n")

@@ -41,14 +41,18 @@ def register(
 
 def lab(ctx: Context, args: argparse.Namespace) -> int:
     """Connect, and open the browser."""
-    from roost import browser, ssh
+    from roost import browser
     from roost import lab as labs
+    from roost.cli.boxes import remote
 
-    fleet = ctx.fleet()
-    box = fleet.box(args.box)
-    config = ssh.ensure_config(ctx.workspace().root, fleet, ctx.paths)
+    way = remote(ctx, args.box)
     found = labs.connect(
-        box, config, paths=ctx.paths, environ=ctx.environ, fleet=fleet, port=args.port
+        way.box,
+        way.config,
+        paths=ctx.paths,
+        environ=ctx.environ,
+        fleet=way.fleet,
+        port=args.port,
     )
     if found.note:
         ctx.out.note(found.note)
@@ -57,7 +61,7 @@ def lab(ctx: Context, args: argparse.Namespace) -> int:
         return ExitCode.OK
     if args.no_browser or browser.command(ctx.environ) is None:
         ctx.out.line(found.url)
-        ctx.out.note(f"its token: roost lab {box.name} --print-url")
+        ctx.out.note(f"its token: roost lab {args.box} --print-url")
         return ExitCode.OK
     try:
         browser.open_secret(found.url_with_token, ctx.environ)
@@ -66,5 +70,5 @@ def lab(ctx: Context, args: argparse.Namespace) -> int:
         ctx.out.note(f"the tunnel is open all the same: {found.url}")
         return ExitCode.FAILED
     ctx.out.line(found.url)
-    ctx.out.note(f"open until: roost tunnel close {box.name}")
+    ctx.out.note(f"open until: roost tunnel close {args.box}")
     return ExitCode.OK

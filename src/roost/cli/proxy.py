@@ -49,16 +49,20 @@ def register(
 def proxy(ctx: Context, args: argparse.Namespace) -> int:
     """Open the proxy, and say how to use it."""
     from roost import proxy as proxies
-    from roost import ssh
+    from roost.cli.boxes import remote
     from roost.proxy_browser import start
     from roost.tunnels import Tunnels
 
-    fleet = ctx.fleet()
-    gateway = fleet.box(args.gateway)
-    config = ssh.ensure_config(ctx.workspace().root, fleet, ctx.paths)
-    what = proxies.private(args.domain) or proxies.behind(fleet, gateway)
+    way = remote(ctx, args.gateway)
+    gateway = way.box
+    what = proxies.private(args.domain) or proxies.behind(ctx.fleet(), gateway)
     found = proxies.connect(
-        Tunnels(ctx.paths, ctx.environ), gateway, config, what, fleet=fleet, port=args.port
+        Tunnels(ctx.paths, ctx.environ),
+        gateway,
+        way.config,
+        what,
+        fleet=way.fleet,
+        port=args.port,
     )
     for note in found.notes:
         ctx.out.note(note)

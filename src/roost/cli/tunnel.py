@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from roost.cli.context import Context
     from roost.supervisor.protocol import ForwardStatus, Status
 
+# Words that stand for a tunnel where it is closed.
+_LABELS = ("lab", "proxy", "rmate")
 # Seconds that `list` waits for the other ends to answer.
 _ASK = 2.0
 
@@ -35,7 +37,9 @@ def register(
         description="Close every tunnel to a box, or the tunnels that hold the forwards named.",
     )
     close.add_argument("box", metavar="BOX", nargs="?", help="the box; see also --all")
-    close.add_argument("specs", metavar="SPEC", nargs="*", help="only these forwards")
+    close.add_argument(
+        "specs", metavar="SPEC", nargs="*", help="only these (also: lab, proxy, rmate)"
+    )
     close.add_argument("--all", action="store_true", help="every tunnel of every workspace")
     close.set_defaults(handler=close_tunnels)
     listing = verbs.add_parser(
@@ -68,7 +72,8 @@ def _register_open(
         "`roost tunnel close`: through sleep, another network, a reboot of the box.",
         epilog="A SPEC is written as ssh writes it: 6006:localhost:6006 (local), "
         "R:52698:localhost:52698 (remote), D:8157 (SOCKS), with a socket in place of a port: "
-        "8888:/run/app.sock, /tmp/db.sock:localhost:5432.",
+        "8888:/run/app.sock, /tmp/db.sock:localhost:5432. The word rmate stands for the remote "
+        "forward by which `rmate FILE` on the box opens files in the editor here.",
     )
     parser.add_argument("box", metavar="BOX", help="a box of the inventory")
     parser.add_argument(
@@ -83,28 +88,41 @@ def _register_open(
 
 def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
     """Open forwards, and say where they are."""
-    from roost import ssh, tunnels
+    from roost import rmate, tunnels
+    from roost.cli.boxes import remote
     from roost.forwards import Allow
     from roost.model import Forward
 
-    fleet = ctx.fleet()
-    box = fleet.box(args.box)
-    forwards = [Forward.parse(spec) for spec in args.specs] or list(box.forwards)
-    config = ssh.ensure_config(ctx.workspace().root, fleet, ctx.paths)
-    opened = tunnels.Tunnels(ctx.paths, ctx.environ).open(
-        box,
-        config,
-        forwards,
-        fleet=fleet,
-        allow=Allow(public=args.public, privileged=args.privileged),
-    )
-    for status in opened:
-        for forward in status.forwards:
-            ctx.out.line(forward.spec)
-            if forward.state == "refused":
-                ctx.out.note(f"  {forward.why}; the tunnel is open and waits for it")
-    ctx.out.note(f"open until: roost tunnel close {box.name}")
+    way = remote(ctx, args.box)
+    specs = [spec for spec in args.specs if spec != rmate.LABEL]
+    forwards = [Forward.parse(s) for s in specs] if args.specs else list(way.box.forwards)
+    wanted = [(forwards, tunnels.JUST_FORWARDS)] if forwards or not args.specs else []
+    if rmate.LABEL in args.specs:
+        editor = rmate.forward(way.config, way.box, fleet=way.fleet)
+        wanted.append(([editor], tunnels.Purpose(rmate.LABEL)))
+    client = tunnels.Tunnels(ctx.paths, ctx.environ)
+    allow = Allow(public=args.public, privileged=args.privileged)
+    for some, purpose in wanted:
+        for status in client.open(
+            way.box, way.config, some, fleet=way.fleet, purpose=purpose, allow=allow
+        ):
+            _say_open(ctx, status)
+    ctx.out.note(f"open until: roost tunnel close {way.box.name}")
     return ExitCode.OK
+
+
+def _say_open(ctx: Context, status: Status) -> None:
+    from roost import ports, rmate
+
+    for forward in status.forwards:
+        ctx.out.line(forward.spec)
+        if forward.state == "refused":
+            ctx.out.note(f"  {forward.why}; the tunnel is open and waits for it")
+    if status.label == rmate.LABEL and ports.is_free(rmate.EDITOR_PORT):
+        ctx.out.note(
+            f"  no editor listens at port {rmate.EDITOR_PORT} of this machine yet: start its "
+            "rmate server"
+        )
 
 
 def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
@@ -118,8 +136,9 @@ def close_tunnels(ctx: Context, args: argparse.Namespace) -> int:
     known = client.list()
     wanted = known if args.all else _to_box(ctx, known, args.box)
     if args.specs:
-        specs = {str(named(spec)) for spec in args.specs}
-        wanted = [s for s in wanted if specs & {f.spec for f in s.forwards}]
+        labels = set(args.specs) & set(_LABELS)
+        specs = {str(named(spec)) for spec in args.specs if spec not in labels}
+        wanted = [s for s in wanted if s.label in labels or specs & {f.spec for f in s.forwards}]
     if not wanted:
         ctx.out.note("nothing of that is open")
         return ExitCode.OK
