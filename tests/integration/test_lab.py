@@ -26,7 +26,7 @@ from roost.paths import Paths
 from roost.tunnels import Tunnels
 
 __all__ = ["tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 
 @pytest.fixture(scope="module")

@@ -36,14 +36,14 @@ from roost.model import Forward
 from roost.tunnels import Tunnels
 
 __all__ = ["speaker", "tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 
 def test_carries_ports_sockets_and_socks_and_leaves_nothing(
-    speaker: LiveBox, tunnels: Tunnels, tmp_path: Path
+    speaker: LiveBox, tunnels: Tunnels, home: Path
 ) -> None:
     first, second, socks = free_port(), free_port(), free_port()
-    local = tunnels.places.runtime.parent / "own.sock"
+    local = home / "own.sock"
     way(speaker).open(
         tunnels,
         f"{first}:localhost:8000",
@@ -244,12 +244,20 @@ def test_through_a_gateway(
     assert not ours(tunnels)
 
 
-def test_nobody_else_on_this_machine_gets_in(speaker: LiveBox, tunnels: Tunnels) -> None:
-    local = tunnels.places.runtime.parent / "own.sock"
+def test_nobody_else_on_this_machine_gets_in(
+    speaker: LiveBox, tunnels: Tunnels, home: Path
+) -> None:
+    local, control = home / "own.sock", home / "control.sock"
     way(speaker).open(tunnels, f"{local}:localhost:8000")
-    local.parent.chmod(0o755)
-    local.parent.parent.chmod(0o755)
+    runtime = tunnels.places.runtime.parent
+    for folder in (home, home.parent, runtime, runtime.parent):
+        folder.chmod(0o755)
 
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(control))
+        listener.listen()
+        control.chmod(0o666)
+        assert _as_nobody(lambda: connect(str(control))) == "no error"
     for path in (local, tunnels.places.socket, *tunnels.places.runtime.glob("*.probe")):
         assert _as_nobody(lambda path=path: connect(str(path))) == "PermissionError"
     assert answers(str(local))
