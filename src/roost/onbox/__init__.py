@@ -5,4 +5,4 @@ The modules of each stand here in the order of their imports.
 """
 
 AGENT = ("files", "proc", "store", "pruning", "tmux", "reading", "agent")
-RUNNER = ("files", "proc", "store", "logfile", "command", "runner")
+RUNNER = ("files", "proc", "store", "memory", "logfile", "command", "runner")

@@ -37,15 +37,6 @@ def boot() -> tuple[str, float]:
     return f"{kernel}/{ticks}", booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory since it booted."""
-    try:
-        with open("/proc/vmstat", encoding="ascii") as file:
-            return next((int(s.split()[1]) for s in file if s.startswith("oom_kill ")), 0)
-    except OSError:
-        return 0
-
-
 def marks(name: str) -> dict[str, list[int]]:
     """The processes that have the variable ``name`` in their environment, by its value.
 

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import select
 import signal
 import struct
@@ -28,7 +27,8 @@ from typing import Any
 from roost.onbox.command import environment, lead
 from roost.onbox.files import read_json, write_json_patiently
 from roost.onbox.logfile import Log
-from roost.onbox.proc import family, oom_kills, started
+from roost.onbox.memory import cause, oom_kills
+from roost.onbox.proc import family, started
 from roost.onbox.store import STATE, processes_of
 
 # How long after the end of a command that was killed our own end is awaited: when the machine
@@ -213,7 +213,8 @@ class Runner:
         else:
             self.drain()
             self.log.write(b"", cooked=False)
-            if news["signal"] in UNASKED and not self.asked():
+            # A shell whose command was killed ends by itself, with 128 and the signal's number.
+            if (news["signal"] or news["code"] - 128) in UNASKED and not self.asked():
                 late = select.select([self.wake], [], [], SHUTDOWN_WINDOW)[0]
                 self.signals(os.read(self.wake, 64) if late else b"")
             self.finish(news)
@@ -231,8 +232,10 @@ class Runner:
         self.state.update(news, state="ended", end=time.time())
         if number:
             self.state["signal"] = signal.Signals(number).name
-            if not self.asked() and not self.told:
-                self.state["reason"] = self.cause(number)
+        unasked = not self.asked() and not self.told
+        if news.get("code") and unasked and "reason" not in self.state:
+            begun = self.state["start"]
+            self.state["reason"] = cause(self.process["command"], begun, self.oom, number)
         if self.asked():
             self.state["state"] = "stopped"
         elif self.told or news.get("code") is None:
@@ -240,21 +243,6 @@ class Runner:
         self.write_state()
         if self.spec.get("queue"):
             fcntl.flock(self.lock, fcntl.LOCK_UN)
-
-    def cause(self, number: int) -> str | None:
-        """Why the command was killed, where the kernel or the memory guard did it.
-
-        The guard's journal is read by those whom the box lets (groups adm, systemd-journal).
-        """
-        if number == signal.SIGKILL and oom_kills() > self.oom:
-            return "the box ran out of memory"
-        begin = f"--since=@{int(self.state['start'])}"
-        argv = ["journalctl", "-q", "--no-pager", "-o", "cat", "-u", "earlyoom", begin]
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            said = subprocess.run(argv, capture_output=True, timeout=10, check=False).stdout
-            if re.search(rb"sending SIG\w+ to process %d\b" % self.process["command"], said):
-                return "the memory guard ended it: the box was running out of memory"
-        return None
 
     def asked(self) -> dict[str, Any]:
         """A request to stop, where there is one: its signal, and its patience in seconds."""
