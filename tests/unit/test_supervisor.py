@@ -23,6 +23,7 @@ from roost.supervisor.daemon import Lock, Supervisor
 from roost.supervisor.doubt import grace
 from roost.supervisor.failure import diagnose
 from roost.supervisor.protocol import Places, Status, Wish, ensure_private, places
+from roost.supervisor.session import ssh_processes
 from roost.supervisor.way import Way, first_hop
 
 WISH = Wish("gpu1", "/w/.roost/ssh_config", ("127.0.0.1:6006:localhost:6006", "D:127.0.0.1:8157"))
@@ -211,6 +212,27 @@ def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
     closed, opened = asyncio.run(ask())
     assert closed is None
     assert opened is not None
+
+
+def test_leaves_no_ssh_behind_that_reads_the_config(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text('Match exec "sleep 1"\n  User x\nHost *\n  HostName 192.0.2.1\n')
+
+    def reading() -> bool:
+        return any(str(config) in argv for _, argv in ssh_processes())
+
+    async def interrupted() -> None:
+        way = Way(config, "box")
+        asked = asyncio.create_task(way.is_known())
+        while not reading():
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait({asked})
+        assert reading()
+        await way.end()
+        assert not reading()
+
+    asyncio.run(interrupted())
 
 
 def test_notices_that_it_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:

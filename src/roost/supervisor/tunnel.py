@@ -126,6 +126,7 @@ class Tunnel:
             self._pac.close()
         if self.session is not None:
             await self.session.end()
+        await self._way.end()
         place = self.places
         for path in (place.config, place.canary, place.ssh_log):
             with contextlib.suppress(OSError):

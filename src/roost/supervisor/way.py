@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost import process
+from roost.errors import ProcessError
 
 _MOST_HOPS = 8
 # Seconds until a question is given up, and every how many questions the name is looked up.
@@ -28,7 +29,10 @@ def first_hop(config: Path, box: str) -> Hop | None:
     """The machine that ssh connects to first; None where a command of the user's does that."""
     name = box
     for _ in range(_MOST_HOPS):
-        done = process.run(["ssh", "-F", str(config), "-G", name], check=False, timeout=20)
+        try:
+            done = process.run(["ssh", "-F", str(config), "-G", name], check=False, timeout=20)
+        except ProcessError:
+            return None
         options = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
         jump = options.get("proxyjump", "none")
         if jump != "none":
@@ -56,6 +60,7 @@ class Way:
         self._address = ""
         self._asked: set[asyncio.Task[float | None]] = set()
         self._count = 0
+        self._reading: asyncio.Task[Hop | None] | None = None
 
     def forget(self) -> None:
         """Read the config anew at the next question: the inventory may have changed."""
@@ -106,6 +111,12 @@ class Way:
             task.cancel()
         self._asked = set()
 
+    async def end(self) -> None:
+        """Drop all questions; no ssh that reads the config is left when this returns."""
+        self.stop_asking()
+        if self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)
+
     async def remember(self, timeout: float) -> None:
         """Look up the address, while that works."""
         hop = await self._find()
@@ -120,7 +131,15 @@ class Way:
 
     async def _find(self) -> Hop | None:
         if not self._known:
-            self._hop = await asyncio.to_thread(first_hop, self._config, self._box)
+            if self._reading is None:
+                reading = asyncio.to_thread(first_hop, self._config, self._box)
+                self._reading = asyncio.create_task(reading)
+            # A thread cannot be cancelled; ``end`` waits for it.
+            try:
+                self._hop = await asyncio.shield(self._reading)
+            finally:
+                if self._reading.done():
+                    self._reading = None
             self._known = True
         return self._hop
 
