@@ -29,8 +29,21 @@ unshelve() {
 }
 
 source_block() { # URI SUITES COMPONENTS
-  printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nSigned-By: %s\n\n' \
+  [ -z "$1" ] || printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nSigned-By: %s\n\n' \
     "$1" "$2" "$3" "$keyring"
+}
+
+own_security() { # the security archive that the distribution's own sources name, if any
+  copies=$(mktemp -d) || return
+  for file in $own; do
+    for there in "$file" "$file.disabled"; do
+      [ ! -e "$there" ] || cp "$there" "$copies/${file##*/}"
+    done
+  done
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE)' \
+    -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$copies" \
+    | awk '$2 ~ /-security$/ { sub("/$", "", $1); print $1; exit }'
+  rm -r "$copies"
 }
 
 proxy_text=
@@ -51,7 +64,7 @@ if [ "$id" = ubuntu ]; then
   : "${security:=$mirror}"
 else
   components="main"
-  : "${security:=http://deb.debian.org/debian-security}"
+  : "${security:=$(own_security)}"
 fi
 place "$parts/roost.sources" "$(
   source_block "$mirror" "$codename $codename-updates" "$components"
