@@ -27,6 +27,10 @@ options:
         type: str
         choices: [keep, archive, remove]
         default: keep
+      closed:
+        description: Whether the account is closed already, as M(people_plan) found it.
+        type: bool
+        default: false
   keys_folder:
     description: Where the key files are.
     type: path
@@ -64,19 +68,9 @@ from collections.abc import Callable  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-CLOSED = "1"  # shadow(5): the first day of the account's end; 0 is understood in two ways
+CLOSED = "1"  # as in people_plan
 KILL_SECONDS = 15
 CRONTABS = "/var/spool/cron/crontabs"
-
-
-def shadow_expiry(name: str) -> str:
-    # Not the module spwd: Python 3.13 has none.
-    with open("/etc/shadow", encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            fields = line.rstrip("\n").split(":")
-            if fields[0] == name:
-                return fields[7]
-    return ""
 
 
 def processes(uid: int) -> list[int]:
@@ -98,11 +92,12 @@ def processes(uid: int) -> list[int]:
 class Leaver:
     """One person who leaves."""
 
-    def __init__(self, module: AnsibleModule, name: str, home: str) -> None:
+    def __init__(self, module: AnsibleModule, spec: dict) -> None:
         self.module = module
-        self.name = name
-        self.home = home
-        self.entry = pwd.getpwnam(name)
+        self.name = spec["name"]
+        self.home = spec["home"]
+        self.closed = spec["closed"]
+        self.entry = pwd.getpwnam(self.name)
         self.done: list[str] = []
 
     def run(self, *words: str, check: bool = True) -> str:
@@ -144,7 +139,7 @@ class Leaver:
     def close(self) -> None:
         name, uid = self.name, self.entry.pw_uid
         self.act(
-            shadow_expiry(name) != CLOSED,
+            not self.closed,
             "account closed",
             lambda: self.run("usermod", "--expiredate", CLOSED, name),
         )
@@ -203,6 +198,7 @@ def main() -> None:
     person = {
         "name": {"type": "str", "required": True},
         "home": {"choices": ["keep", "archive", "remove"], "default": "keep"},
+        "closed": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
         argument_spec={
@@ -215,7 +211,7 @@ def main() -> None:
     done: list[str] = []
     for spec in module.params["people"]:
         try:
-            leaver = Leaver(module, spec["name"], spec["home"])
+            leaver = Leaver(module, spec)
         except KeyError:
             path = os.path.join(module.params["keys_folder"], spec["name"])
             done.append(f"{spec['name']}: keys removed (there is no such account)")
