@@ -33,6 +33,20 @@ options:
     description: Where the key files are.
     type: path
     required: true
+  authorities:
+    description: Keys that vouch for certificates, each as C(key).
+    type: list
+    elements: dict
+    default: []
+  revoked:
+    description: Keys that let nobody in, each as C(key).
+    type: list
+    elements: dict
+    default: []
+  principals_folder:
+    description: Where the files with the principals of certificates are.
+    type: path
+    required: true
   unlisted:
     description: What becomes of people whom a former list had and this one has not.
     type: str
@@ -49,6 +63,7 @@ EXAMPLES = r"""
     today: "2027-01-31"
     login_user: ubuntu
     keys_folder: /etc/ssh/authorized_keys.d
+    principals_folder: /etc/ssh/authorized_principals.d
 """
 
 RETURN = r"""
@@ -72,8 +87,13 @@ admins:
   type: list
   elements: str
   returned: success
+authorities:
+  description: The lines of the keys that vouch for certificates; C(revoked) likewise.
+  type: list
+  elements: str
+  returned: success
 leaving:
-  description: Who has to leave this box, as C(name) and C(home).
+  description: Who has to leave this box, as C(name), C(home) and C(closed).
   type: list
   elements: dict
   returned: success
@@ -96,6 +116,7 @@ PERSON = re.compile("name|full_name|keys|boxes|sudo|shell|groups|until|state|hom
 # useradd(8) of Debian and Ubuntu: at most 32 characters, no upper case.
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MIN_RSA_BITS = 2048
+CLOSED = "1"  # shadow(5): the first day of the account's end; 0 is understood in two ways
 FIRST_PERSONAL_UID = 1000  # UID_MIN of login.defs(5)
 NOBODY_UID = 65534
 KEY_TYPE = re.compile(
@@ -284,6 +305,20 @@ class Planner:
         folder = params["keys_folder"]
         self.files: list[dict] = [{"path": folder, "state": "directory"}]
         self.rules = HEADER
+        self.authorities = self.plain_keys("authorities", "people_ca_keys")
+        self.revoked = self.plain_keys("revoked", "people_revoked_keys")
+
+    def plain_keys(self, param: str, variable: str) -> list[str]:
+        lines: list[str] = []
+        for number, entry in enumerate(self.params[param], 1):
+            try:
+                found = key_lines(entry)
+                if any(split_options(line)[0] for line in found):
+                    raise RefusedError("it has options, which sshd does not take there")
+                lines += found
+            except RefusedError as problem:
+                self.problems.append(f"{variable}: key {number} is refused: {problem}")
+        return lines
 
     def add(self, person: dict) -> None:
         check_person(person)
@@ -329,7 +364,8 @@ class Planner:
             )
         if uid is not None and uid < FIRST_PERSONAL_UID:
             raise RefusedError("it is a system account of the box, which cannot be removed")
-        self.leaving.append({"name": name, "home": home})
+        closed = shadow_expiry(name) == CLOSED
+        self.leaving.append({"name": name, "home": home, "closed": closed})
 
     def build(self) -> None:
         names = [str(p.get("name", "")) for p in self.params["people"]]
@@ -348,8 +384,24 @@ class Planner:
                 # What may not be closed (root, the account of the connection) was not ours.
                 with contextlib.suppress(RefusedError):
                     self.leave(name, "keep")
+        self.name_principals()
         rules = {"path": "/etc/sudoers.d/roost-people", "content": self.rules, "mode": "0440"}
         self.files.append({**rules, "validate": "visudo -cf %s"})
+
+    def name_principals(self) -> None:
+        """Who has no such file gets in by no certificate, whatever its principals."""
+        folder = self.params["principals_folder"]
+        wanted = set(self.here) if self.authorities else set()
+        there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if wanted:
+            self.files.append({"path": folder, "state": "directory"})
+        for name in sorted(wanted | there):
+            content = f"{HEADER}{name}\n" if name in wanted else ""
+            state = "file" if name in wanted else "absent"
+            path = os.path.join(folder, name)
+            self.files.append({"path": path, "content": content, "state": state})
+        if there and not wanted:
+            self.files.append({"path": folder, "state": "absent"})
 
 
 def main() -> None:
@@ -360,6 +412,9 @@ def main() -> None:
             "today": {"type": "str", "required": True},
             "login_user": {"type": "str", "required": True},
             "keys_folder": {"type": "path", "required": True, "no_log": False},
+            "authorities": {"type": "list", "elements": "dict", "default": []},
+            "revoked": {"type": "list", "elements": "dict", "default": []},
+            "principals_folder": {"type": "path", "required": True},
             "unlisted": {"choices": ["leave", "keep"], "default": "leave"},
         },
         supports_check_mode=True,
@@ -369,7 +424,7 @@ def main() -> None:
     if planner.problems:
         problems = "; ".join(dict.fromkeys(planner.problems))
         module.fail_json(msg=f"The list of people cannot be used: {problems}. Nothing was changed.")
-    names = ("accounts", "files", "here", "admins", "leaving")
+    names = ("accounts", "files", "here", "admins", "authorities", "revoked", "leaving")
     module.exit_json(changed=False, **{name: getattr(planner, name) for name in names})
 
 
