@@ -18,6 +18,7 @@ from roost.cli import jobs as job_verbs
 from roost.cli import kernels as kernel_verbs
 from roost.cli import lab as lab_verbs
 from roost.cli import logs as log_verbs
+from roost.cli import people as people_verbs
 from roost.cli import proxy as proxy_verbs
 from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
@@ -35,6 +36,7 @@ GROUPS = (
     workspace_verbs,
     host_verbs,
     up_verbs,
+    people_verbs,
     ssh_verbs,
     ssh_config_verbs,
     lab_verbs,
