@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from roost import process, ssh
-from roost.errors import MissingProgramError, ProcessError, RoostError, SshError, UsageError
+from roost.errors import ProcessError, RoostError, SshError, UsageError
+from roost.gitignore import ignored_by_git
 from roost.model import Box, Fleet
 
 # What a partly transferred file is kept in, beside its place, until the transfer goes on.
@@ -254,7 +255,7 @@ def _excluded(transfer: Transfer) -> Iterator[list[str]]:
     if not transfer.options.gitignore:
         yield []
         return
-    patterns = _ignored(transfer.sources) if transfer.up else None
+    patterns = ignored_by_git(transfer.sources) if transfer.up else None
     if patterns is None:
         # No git to ask: rsync reads the .gitignore files itself, which is nearly the same.
         yield ["--filter=:- .gitignore"]
@@ -263,26 +264,6 @@ def _excluded(transfer: Transfer) -> Iterator[list[str]]:
         file.write(b"\0".join(patterns))
         file.flush()
         yield ["--from0", f"--exclude-from={file.name}"]
-
-
-def _ignored(sources: Sequence[str]) -> list[bytes] | None:
-    """What git ignores below the sources, as rsync patterns; None where it cannot be asked."""
-    patterns = []
-    for source in sources:
-        folder = Path(source).expanduser()
-        words = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"]
-        if not folder.is_dir():
-            continue
-        try:
-            done = process.run(["git", "-C", folder, *words], check=False)
-        except MissingProgramError:
-            return None
-        if done.returncode:
-            return None
-        top = "" if source.endswith("/") else f"{folder.absolute().name}/"
-        for path in filter(None, done.stdout.split("\0")):
-            patterns.append(os.fsencode("/" + re.sub(r"([*?[\\])", r"\\\1", top + path)))
-    return patterns
 
 
 def _foreground(argv: list[str]) -> tuple[int, str]:

@@ -17,9 +17,10 @@ from workplace import as_root, as_user, equip, way
 
 from boxes import LiveBox
 from roost import jobs, transfer
+from roost.job_model import Job
 from roost.job_stream import Remote
 
-pytestmark = [pytest.mark.box, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 CUTTER = Path(__file__).with_name("cutter.py")
@@ -92,7 +93,7 @@ def test_a_followed_log_has_every_line_once(
     plan(folder, [FIRST] + [chance.randint(500, OVERHEAD + 12000) for _ in range(ROUNDS)])
     lost: list[object] = []
     parts = list(jobs.follow(remote, "cut", lost=lost.append))
-    assert isinstance(parts[-1], jobs.Job) and parts[-1].code == 0
+    assert isinstance(parts[-1], Job) and parts[-1].code == 0
     found = b"".join(part for part in parts if isinstance(part, bytes))
     assert found.decode().splitlines() == [f"line {n}" for n in range(lines)]
     assert cuts(folder) == len(lost) == ROUNDS + 1

@@ -9,11 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from cli import ROOST, roost, root
 from workplace import (
+    Terminal,
     as_root,
     as_user,
     equip,
@@ -30,8 +32,9 @@ from workplace import (
 
 from boxes import LiveBox
 from roost import jobs, ssh
+from roost.job_model import Keep
 
-pytestmark = [pytest.mark.box, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 NASTY = [
     "a b", "", " ", "$HOME", "`id`", "$(id)", "*", "?", "'", '"', "\\", "\\n", "new\nline", "tab\t",
@@ -244,6 +247,33 @@ def test_attach_types_into_the_job_and_ctrl_c_leaves_it(bench: LiveBox, tmp_path
         assert "talk has ended: stopped" in screen.shows("exit 1")
 
 
+def test_a_shell_is_made_or_attached_and_several_are_listed(bench: LiveBox, tmp_path: Path) -> None:
+    def shell(*words: str) -> AbstractContextManager[Terminal]:
+        return terminal(tmp_path, "-w", root(bench), "shell", "box", *words)
+
+    as_user(bench, "tmux kill-server; rm -f ~/.local/state/roost/sessions.json", check=False)
+    for text in ("main: a new session", "main: attached"):
+        with shell() as screen:
+            screen.shows("[main]")
+            screen.type("echo $((40 + 2))", "Enter")
+            screen.shows("\n42\n")
+            screen.type("C-b", "d")
+            assert text in screen.shows("exit 0")
+    with shell("my desk") as screen:
+        screen.shows("[my desk]")
+        as_root(bench, "pkill", "-9", "-f", "^sshd: .*@pts")
+        shown = screen.shows("exit 255")
+        assert "the session goes on there" in shown
+        assert "roost shell box 'my desk'" in shown
+    several = roost(bench, "shell", "box")
+    assert several.returncode == 2
+    assert "there are several sessions" in several.stderr
+    assert [line.split()[0] for line in several.stdout.splitlines()] == ["SESSION", "main", "my"]
+    listing = json.loads(roost(bench, "shell", "--list", "--json", "box").stdout)
+    assert [(s["name"], s["attached"]) for s in listing] == [("main", 0), ("my desk", 0)]
+    as_user(bench, "tmux kill-server")
+
+
 def test_ctrl_c_leaves_a_log_and_a_wait_and_the_job_goes_on(bench: LiveBox) -> None:
     roost(bench, "run", "box", "-n", "going", "--", "sh", "-c", "echo line; sleep 505")
     for words in (("logs", "-f", "box", "going"), ("wait", "box", "going")):
@@ -305,7 +335,7 @@ def test_a_queue_runs_one_after_another_or_several_at_a_time(bench: LiveBox) -> 
 
 def test_old_jobs_are_pruned_by_age_and_by_size(bench: LiveBox) -> None:
     remote = way(bench)
-    jobs.prune(remote, jobs.Keep(days=0))
+    jobs.prune(remote, Keep(days=0))
     for name in ("aged", "big", "small", "busy"):
         script = {"big": "head -c 300000 /dev/zero", "busy": "sleep 508"}.get(name, "echo x")
         jobs.start(remote, ["sh", "-c", script], name=name)
@@ -315,13 +345,13 @@ def test_old_jobs_are_pruned_by_age_and_by_size(bench: LiveBox) -> None:
     edit += "; json.dump(s, open(p, 'w'))"
     folder = f"{home(bench)}/.local/state/roost/jobs"
     as_root(bench, "python3", "-c", edit, f"{folder}/aged.1/state.json")
-    assert jobs.prune(remote, jobs.Keep(days=30)) == ["aged.1"]
+    assert jobs.prune(remote, Keep(days=30)) == ["aged.1"]
     others = sum(j.log_size for j in jobs.listing(remote, every_run=True)) - 300000
-    gone = jobs.prune(remote, jobs.Keep(size=others + 10))
+    gone = jobs.prune(remote, Keep(size=others + 10))
     assert "big.1" in gone
     left = {job.name for job in jobs.listing(remote)}
     assert "busy" in left and "big" not in left
-    assert set(jobs.prune(remote, jobs.Keep(days=0))) >= {"small.1"}
+    assert set(jobs.prune(remote, Keep(days=0))) >= {"small.1"}
     left = jobs.listing(remote, every_run=True)
     assert "busy" in {job.name for job in left}
     assert all(job.left or not job.over for job in left)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
+    from roost.job_model import Job
     from roost.job_stream import Remote
-    from roost.jobs import Job
 
 AT_ONCE = 20
 CLOCK = "%Y-%m-%d %H:%M"
@@ -21,11 +21,16 @@ CLOCK = "%Y-%m-%d %H:%M"
 T = TypeVar("T")
 
 
+def with_verbs(
+    sub: Verbs, common: argparse.ArgumentParser, name: str, text: str, description: str = ""
+) -> Verbs:
+    """Add a command that has verbs of its own, and return where they are added."""
+    parser = sub.add_parser(name, parents=[common], help=text, description=description or None)
+    return parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+
+
 def about_one(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-    verb: str,
-    text: str,
+    sub: Verbs, common: argparse.ArgumentParser, verb: str, text: str
 ) -> argparse.ArgumentParser:
     """Add a verb that takes one job of one box."""
     parser = sub.add_parser(verb, parents=[common], help=text)

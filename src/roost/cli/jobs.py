@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from roost.cli.context import Context
+    from roost.job_model import Job
     from roost.job_stream import Remote
-    from roost.jobs import Job
 
 CLOCK = "%Y-%m-%d %H:%M"
 
@@ -198,9 +198,12 @@ def list_jobs(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _command(job: Job) -> str:
+    import re
+
     from roost.process import display
 
-    text = display(job.argv)
+    # One line, whatever the arguments hold.
+    text = re.sub(r"\s*\n\s*", " ↵ ", display(job.argv))
     return text if len(text) <= 60 else text[:59] + "…"
 
 
