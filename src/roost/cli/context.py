@@ -12,8 +12,13 @@ from roost.paths import Paths
 from roost.report import Reporter
 
 if TYPE_CHECKING:
+    import argparse
+
     from roost.model import Fleet
     from roost.workspace import Workspace
+
+    # Where a group of verbs adds its parsers.
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 @dataclass

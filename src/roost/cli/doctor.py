@@ -14,13 +14,11 @@ from roost.errors import ExitCode, RoostError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.doctor import Finding
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
     parser = sub.add_parser(
         "doctor",

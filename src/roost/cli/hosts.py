@@ -12,13 +12,11 @@ from roost.errors import ExitCode, InventoryError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.model import Box, Fleet
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
     shared = argparse.ArgumentParser(add_help=False, parents=[common])
     shared.add_argument("--dry-run", action="store_true", help="show what would be done")

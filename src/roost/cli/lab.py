@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from roost.cli.boxes import remote
 from roost.errors import ExitCode, RoostError
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
     parser = sub.add_parser(
         "lab",
@@ -43,7 +42,6 @@ def lab(ctx: Context, args: argparse.Namespace) -> int:
     """Connect, and open the browser."""
     from roost import browser
     from roost import lab as labs
-    from roost.cli.boxes import remote
 
     way = remote(ctx, args.box)
     found = labs.connect(

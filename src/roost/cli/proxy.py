@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from roost.cli.boxes import remote
 from roost.errors import ExitCode
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.proxy import Proxy
 
 ANY = "any"
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
     parser = sub.add_parser(
         "proxy",
@@ -49,7 +48,6 @@ def register(
 def proxy(ctx: Context, args: argparse.Namespace) -> int:
     """Open the proxy, and say how to use it."""
     from roost import proxy as proxies
-    from roost.cli.boxes import remote
     from roost.proxy_browser import start
     from roost.tunnels import Tunnels
 

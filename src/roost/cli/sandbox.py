@@ -6,21 +6,18 @@ import argparse
 import signal
 from typing import TYPE_CHECKING
 
+from roost.cli.boxes import with_verbs
 from roost.errors import ExitCode
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.sandbox import Sandbox
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
-    parser = sub.add_parser(
-        "sandbox", parents=[common], help="throwaway boxes in containers, for trying things out"
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    text = "throwaway boxes in containers, for trying things out"
+    verbs = with_verbs(sub, common, "sandbox", text)
     which = argparse.ArgumentParser(add_help=False, parents=[common])
     which.add_argument(
         "--sandbox", metavar="SANDBOX", default="default", help="boxes that belong together"

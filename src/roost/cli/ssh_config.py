@@ -7,22 +7,19 @@ import difflib
 from typing import TYPE_CHECKING
 
 from roost.cli import installed
+from roost.cli.boxes import with_verbs
 from roost.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.model import Box, Fleet
     from roost.ssh_include import UserConfig
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
-    parser = sub.add_parser(
-        "ssh-config", parents=[common], help="the boxes in your own ssh config, and out of it again"
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    text = "the boxes in your own ssh config, and out of it again"
+    verbs = with_verbs(sub, common, "ssh-config", text)
     shared = argparse.ArgumentParser(add_help=False, parents=[common])
     shared.add_argument("--json", action="store_true", help="as JSON")
     shared.add_argument("--config", metavar="FILE", help="your ssh config (default: ~/.ssh/config)")

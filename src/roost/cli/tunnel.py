@@ -6,10 +6,11 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+from roost.cli.boxes import remote, with_verbs
 from roost.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
     from roost.supervisor.protocol import ForwardStatus, Status
 
 # Words that stand for a tunnel where it is closed.
@@ -18,17 +19,15 @@ _LABELS = ("lab", "proxy", "rmate")
 _ASK = 2.0
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
-    parser = sub.add_parser(
+    verbs = with_verbs(
+        sub,
+        common,
         "tunnel",
-        parents=[common],
-        help="port and socket forwards that survive sleep and network changes",
-        description="Forwards through ssh, kept open in the background until they are closed.",
+        "port and socket forwards that survive sleep and network changes",
+        "Forwards through ssh, kept open in the background until they are closed.",
     )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
     _register_open(verbs, common)
     close = verbs.add_parser(
         "close",
@@ -61,9 +60,7 @@ def register(
     auto.set_defaults(handler=autostart)
 
 
-def _register_open(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def _register_open(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser(
         "open",
         parents=[common],
@@ -89,7 +86,6 @@ def _register_open(
 def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
     """Open forwards, and say where they are."""
     from roost import rmate, tunnels
-    from roost.cli.boxes import remote
     from roost.forwards import Allow
     from roost.model import Forward
 
