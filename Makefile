@@ -1,6 +1,6 @@
 # Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-long faults lint lint-only
+.PHONY: help setup demo demo-down test test-long faults bench lint lint-only
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
@@ -30,6 +30,11 @@ faults: ## connections cut at a hundred random points; every fault of a tunnel t
 	@tools/bootstrap.sh test
 	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
 	python bench/tunnels.py faults --rounds 10
+
+bench: ## tunnels beside autossh and plain ssh -L: seconds until they are back, throughput
+	@tools/bootstrap.sh bench
+	python bench/tunnels.py recovery
+	python bench/tunnels.py throughput
 
 lint: ## the gates alone
 	@tools/bootstrap.sh lint

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path[:0] = [
@@ -32,6 +33,7 @@ sys.path[:0] = [
 import tunnel_rig as rig  # noqa: E402
 
 import boxes  # noqa: E402
+from roost import process  # noqa: E402
 from roost.tunnels import Tunnels  # noqa: E402
 
 NEVER = 90.0
@@ -143,18 +145,106 @@ def faults(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> Non
         "box rebooted": lambda: _then(lambda: boxes.reboot(box)),
     }
     print(f"seconds until the forward answers again; median (worst) of {args.rounds}")
-    results = {}
+    results = Results(client, args.rounds)
     with by_roost(box, client) as port:
         for name, fault in staged.items():
-            times = []
-            for _ in range(args.rounds):
-                rig.wait_for(lambda: rig.answers(port))
-                rig.wait_for(lambda: rig.status_of(client, ":8000").state == "up")
-                times.append(back_after(port, fault()))
-            results[name] = times
-            print(f"  {name:28} {_figures(times)}", flush=True)
+            results.stage(name, port, fault)
+        with _full_disk(client):
+            results.stage("ssh killed, state disk full", port, staged["ssh killed"])
+    results.take("two opened at once", lambda: _two_at_once(box, client))
+    with boxes.start_boxes("gate") as far:
+        inner = boxes.private_network(far["gate"])
+        rig.give_speaker(inner)
+        with by_roost(inner, client) as port:
+            results.stage(
+                "gateway rebooted", port, lambda: _then(lambda: boxes.reboot(far["gate"]))
+            )
+    with boxes.start_boxes("one", "two") as pair, contextlib.ExitStack() as silent:
+        for one in pair.values():
+            rig.give_speaker(one)
+        with by_roost(pair["one"], client) as port:
+            move = Move(rig.way(pair["one"]).config, list(pair.values()), silent)
+            results.stage("box at another address", port, move)
+    print(f"{sum(map(len, results.times.values()))} faults, all mended")
     if args.json:
-        print(json.dumps(results))
+        print(json.dumps(results.times))
+
+
+class Results:
+    """What every fault took, printed as it comes."""
+
+    def __init__(self, client: Tunnels, rounds: int) -> None:
+        self.client = client
+        self.rounds = rounds
+        self.times: dict[str, list[float]] = {}
+
+    def stage(self, name: str, port: int, fault: Callable[[], float]) -> None:
+        """``fault`` returns when it was over; it is staged while the tunnel is well."""
+
+        def one() -> float:
+            rig.wait_for(lambda: rig.answers(port))
+            rig.wait_for(lambda: rig.status_of(self.client, ":8000").state == "up")
+            return back_after(port, fault())
+
+        self.take(name, one)
+
+    def take(self, name: str, one: Callable[[], float]) -> None:
+        self.times[name] = [one() for _ in range(self.rounds)]
+        print(f"  {name:28} {_figures(self.times[name])}", flush=True)
+        assert max(self.times[name]) < NEVER, name
+
+
+class Move:
+    """The box falls silent at its address, and the inventory names another one."""
+
+    def __init__(
+        self, config: Path, pair: list[boxes.LiveBox], silent: contextlib.ExitStack
+    ) -> None:
+        self.config = config
+        self.pair = pair
+        self.silent = silent
+
+    def __call__(self) -> float:
+        self.silent.close()
+        old, new = self.pair
+        self.pair = [new, old]
+        text = self.config.read_text()
+        self.config.write_text(
+            text.replace(f"HostName {old.now.host}\n", f"HostName {new.now.host}\n")
+        )
+        self.silent.enter_context(rig.cut_off(old))
+        return time.monotonic()
+
+
+@contextlib.contextmanager
+def _full_disk(client: Tunnels) -> Iterator[None]:
+    """No byte is free where the supervisor writes down what is wanted."""
+    folder = client.places.state
+    kept = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    process.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder])
+    try:
+        for name, data in kept.items():
+            (folder / name).write_bytes(data)
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(256))
+        yield
+    finally:
+        process.run(["umount", "-l", folder])
+
+
+def _two_at_once(box: boxes.LiveBox, client: Tunnels) -> float:
+    """Two commands that both find no supervisor; until both forwards answer."""
+    client.close([s.id for s in client.list()])
+    rig.wait_for(lambda: not rig.supervisors(client))
+    began = time.monotonic()
+    free = [rig.free_port(), rig.free_port()]
+    reach = rig.way(box)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda port: reach.open(client, f"{port}:localhost:8000"), free))
+    took = max(back_after(port, began) for port in free)
+    assert len(rig.supervisors(client)) == 1
+    return took
 
 
 def _kill(pids: list[int], number: int) -> float:

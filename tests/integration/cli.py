@@ -44,3 +44,17 @@ def set_playbook(box: LiveBox, tasks: str) -> None:
 def set_variables(box: LiveBox, text: str) -> None:
     """Give every box of the workspace the variables in ``text`` (YAML)."""
     (box.workspace.inventory / "group_vars" / "all" / "test.yml").write_text(text, "utf-8")
+
+
+def provision_with(box: LiveBox, *roles: str) -> None:
+    """Apply some roles alone, with what every role needs of a box."""
+    python = "apt-get update -qq && apt-get install -qq --yes --no-install-recommends python3"
+    playbook = box.workspace.root / "playbooks" / "site.yml"
+    playbook.write_text(
+        "- hosts: all\n  gather_facts: false\n  become: true\n"
+        f"  pre_tasks: [{{raw: {python}}}]\n"
+        f"  roles: [{', '.join(f'roost.box.{role}' for role in roles)}]\n",
+        "utf-8",
+    )
+    done = roost(box, "up", timeout=600)
+    assert done.returncode == 0, done.stderr

@@ -34,6 +34,11 @@ def box(shared_box: Callable[..., LiveBox]) -> LiveBox:
     return shared_box("workbench-debian-12", workbench.provision, os="debian:12")
 
 
+@pytest.fixture(scope="module")
+def other(shared_box: Callable[..., LiveBox]) -> LiveBox:
+    return shared_box("workbench-debian-13", workbench.provision, os="debian:13")
+
+
 def connect(box: LiveBox) -> lab.Lab:
     reach = way(box)
     return lab.connect(
@@ -76,6 +81,26 @@ def test_the_port_is_the_same_as_ever(box: LiveBox, tunnels: Tunnels) -> None:
     assert taken.port != first
     assert f"port {first} is taken by" in taken.note
     assert f"process {os.getpid()}" in taken.note
+
+
+def test_several_at_once_each_on_a_port_of_its_own(
+    box: LiveBox, other: LiveBox, tunnels: Tunnels
+) -> None:
+    release = "import platform; platform.freedesktop_os_release()['VERSION_ID']"
+    opened = {"12": connect(box), "13": connect(other)}
+    for version, found in opened.items():
+        with NotebookServer(f"http://127.0.0.1:{found.port}", found.token).kernel() as kernel:
+            assert kernel.execute(release).result == repr(version)
+    assert [s.label for s in tunnels.list()] == ["lab", "lab"]
+
+    tunnels.close([s.id for s in tunnels.list()])
+    # In the other order: each gets its own port again, not the first that is free.
+    later = {"13": connect(other), "12": connect(box)}
+
+    assert {version: found.port for version, found in later.items()} == {
+        version: found.port for version, found in opened.items()
+    }
+    assert opened["12"].port != opened["13"].port
 
 
 def test_the_token_is_nowhere_to_be_seen(box: LiveBox, tunnels: Tunnels, tmp_path: Path) -> None:

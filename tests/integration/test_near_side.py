@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from boxes import LiveBox, exec_in, private_network, start_boxes
+from boxes import LiveBox, exec_in, private_network, reboot, start_boxes
 from roost import process
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1800)]
@@ -187,3 +187,46 @@ def test_from_the_first_add_to_undo(laptop: Laptop, addresses: dict[str, str]) -
     assert laptop.ssh_folder() == before
     laptop.run(f"printf %s {shlex.quote(CONFIG)} | cmp - ~/.ssh/config")
     assert laptop.run("ls -A ~/.config/roost 2>/dev/null || true").stdout == ""
+
+
+# Asks through the forward, for a minute at most: an SSH server speaks first.
+BANNER = """
+import socket, sys, time
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    try:
+        with socket.create_connection(("127.0.0.1", 2222), timeout=5) as link:
+            if link.recv(4) == b"SSH-":
+                sys.exit("it answers")
+    except OSError:
+        time.sleep(0.1)
+"""
+
+
+def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[str, str]) -> None:
+    """The person's service manager starts the supervisor, which knows what was open."""
+    laptop.run(
+        "[ -e ~/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519;"
+        " roost init ~/work >/dev/null"
+    )
+    dialogue = [(r"\[y/N\]", "y"), (r"bob@\S+'s password: ", password("gate")), (r"\[y/N\]", "n")]
+    added = laptop.answer(dialogue, f"roost add gate bob@{addresses['gate']}")
+    assert added.returncode == 0, added.stdout + added.stderr
+    opened = laptop.run(
+        "cd ~/work; roost tunnel open gate 2222:localhost:22 && roost tunnel autostart",
+        check=False,
+    )
+    assert opened.returncode == 0, opened.stdout + opened.stderr
+
+    reboot(laptop.box)
+
+    # Nothing of roost is called here: the log-in alone brings the tunnel back.
+    ask = f"python3 -c {shlex.quote(BANNER)}"
+    shown = laptop.run(f"{ask}; systemctl --user is-active roost-tunnels.service", check=False)
+    assert "it answers" in shown.stderr, shown.stdout + shown.stderr
+    assert shown.stdout == "active\n"
+    closed = laptop.run(
+        "cd ~/work; roost tunnel close gate; roost tunnel autostart --off; roost remove gate;"
+        " systemctl --user list-unit-files 'roost*' --no-legend"
+    )
+    assert closed.stdout == "", closed.stderr

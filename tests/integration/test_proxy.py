@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from roost.errors import ExitCode
 from roost.tunnels import Tunnels
 
 __all__ = ["tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.browser]
+pytestmark = [pytest.mark.box, pytest.mark.browser]
 
 # haproxy is the internal load balancer, nginx what stands behind it.
 HAPROXY = """
@@ -222,10 +223,12 @@ def test_refuses_what_is_no_domain(site: Site, tunnels: Tunnels, wrong: str) -> 
     assert done.returncode == ExitCode.USAGE, done.stderr
 
 
-def test_a_port_that_a_stranger_takes(
-    site: Site, tunnels: Tunnels, free: Callable[[], int] = free_port
-) -> None:
-    port = free()
-    assert settings(site, "--domain", "a.example", "--port", str(port))["socks"] == (
-        f"socks5h://127.0.0.1:{port}"
-    )
+def test_the_port_may_be_chosen_and_its_holder_is_named(site: Site, tunnels: Tunnels) -> None:
+    port = free_port()
+    words = ("--domain", "a.example", "--port", str(port))
+    with socket.create_server(("127.0.0.1", port)):
+        taken = roost(site.gate, "proxy", "gate", *words)
+    assert taken.returncode == ExitCode.USAGE, taken.stderr
+    assert f"process {os.getpid()}" in taken.stderr
+
+    assert settings(site, *words)["socks"] == f"socks5h://127.0.0.1:{port}"

@@ -12,6 +12,7 @@ import pytest
 from tunnel_rig import (
     Way,
     answers,
+    behind,
     carriers,
     connect,
     cut_off,
@@ -27,12 +28,12 @@ from tunnel_rig import (
     way,
 )
 
-from boxes import LiveBox, private_network, reboot
+from boxes import LiveBox, reboot
 from roost import process
 from roost.tunnels import Tunnels
 
-__all__ = ["tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.long]
+__all__ = ["behind", "tunnels"]
+pytestmark = pytest.mark.box
 
 
 @pytest.fixture(scope="module")
@@ -171,16 +172,11 @@ def test_the_box_is_rebooted(box: LiveBox, tunnels: Tunnels, port: int) -> None:
     back_again(port)
 
 
-def test_the_gateway_is_rebooted(
-    sandbox_factory: Callable[..., dict[str, LiveBox]], tunnels: Tunnels
-) -> None:
-    gate = sandbox_factory("gate")["gate"]
-    inner = private_network(gate)
-    give_speaker(inner)
+def test_the_gateway_is_rebooted(behind: LiveBox, tunnels: Tunnels) -> None:
     port = free_port()
-    way(inner).open(tunnels, f"{port}:localhost:8000")
+    way(behind).open(tunnels, f"{port}:localhost:8000")
 
-    reboot(gate)
+    reboot(LiveBox(behind.sandbox, "gate"))
 
     noticed(tunnels)
     back_again(port)

@@ -16,6 +16,7 @@ from cli import ROOST, roost
 from tunnel_rig import (
     BLOCK,
     answers,
+    behind,
     carriers,
     connect,
     free_port,
@@ -29,13 +30,13 @@ from tunnel_rig import (
     way,
 )
 
-from boxes import LiveBox, exec_in, private_network, ssh
+from boxes import LiveBox, exec_in, ssh
 from roost import process
 from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
 from roost.model import Forward
 from roost.tunnels import Tunnels
 
-__all__ = ["speaker", "tunnels"]
+__all__ = ["behind", "speaker", "tunnels"]
 pytestmark = pytest.mark.box
 
 
@@ -180,6 +181,16 @@ def test_a_file_is_not_replaced_by_a_socket(
     assert precious.read_text() == "mine"
 
 
+def test_what_could_not_all_be_opened_is_not_open(speaker: LiveBox, tunnels: Tunnels) -> None:
+    port = free_port()
+
+    with pytest.raises(RoostError, match="does not open the remote forward"):
+        way(speaker).open(tunnels, f"{port}:localhost:8000", "R:8000:localhost:1")
+
+    assert not tunnels.list()
+    assert not ours(tunnels)
+
+
 def test_a_box_that_is_not_there(
     sandbox_factory: Callable[..., dict[str, LiveBox]], tunnels: Tunnels
 ) -> None:
@@ -227,15 +238,10 @@ def test_says_what_does_not_answer_behind_the_forward(
     assert "localhost:8000" in before.why
 
 
-def test_through_a_gateway(
-    sandbox_factory: Callable[..., dict[str, LiveBox]], tunnels: Tunnels
-) -> None:
-    gate = sandbox_factory("gate")["gate"]
-    inner = private_network(gate)
-    give_speaker(inner)
+def test_through_a_gateway(behind: LiveBox, tunnels: Tunnels) -> None:
     port = free_port()
 
-    way(inner).open(tunnels, f"{port}:localhost:8000")
+    way(behind).open(tunnels, f"{port}:localhost:8000")
 
     assert answers(port)
     # The hop through the gateway is the tunnel's own, too: no shared connection is left behind.
@@ -295,8 +301,9 @@ def test_refuses_a_folder_that_a_stranger_has_made(tunnels: Tunnels, speaker: Li
     os.chown(folder, os.getuid(), os.getgid())
 
 
-def test_bytes_arrive_as_they_were_sent(speaker: LiveBox, tunnels: Tunnels) -> None:
-    port, size = free_port(), 64 * 1024 * 1024
+@pytest.mark.parametrize("megabytes", [64, pytest.param(1024, marks=pytest.mark.long)])
+def test_bytes_arrive_as_they_were_sent(speaker: LiveBox, tunnels: Tunnels, megabytes: int) -> None:
+    port, size = free_port(), megabytes * 1024 * 1024
     way(speaker).open(tunnels, f"{port}:localhost:8000")
 
     with connect(port, 60) as connection:
@@ -310,8 +317,10 @@ def test_bytes_arrive_as_they_were_sent(speaker: LiveBox, tunnels: Tunnels) -> N
         while data := connection.recv(65536):
             sent.update(data)
 
-    expected = hashlib.sha256(BLOCK * (size // len(BLOCK))).hexdigest()
-    assert taken.decode() == sent.hexdigest() == expected
+    expected = hashlib.sha256()
+    for _ in range(size // len(BLOCK)):
+        expected.update(BLOCK)
+    assert taken.decode() == sent.hexdigest() == expected.hexdigest()
 
 
 def test_a_slow_reader_holds_up_nobody(speaker: LiveBox, tunnels: Tunnels) -> None:
@@ -360,3 +369,28 @@ def test_the_command_line(speaker: LiveBox, tunnels: Tunnels) -> None:
     assert closed.returncode == 0
     assert roost(speaker, "tunnel", "list", "--json").stdout == "[]\n"
     assert Forward.parse(f"{port}:localhost:8000")
+
+
+def test_the_inventorys_forwards_are_opened_where_none_is_named(
+    speaker: LiveBox, tunnels: Tunnels
+) -> None:
+    port, there = free_port(), free_port()
+    forwards = [f"{port}:localhost:8000", f"R:{there}:localhost:1"]
+    own = speaker.workspace.inventory / "host_vars" / f"{speaker.name}.yml"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(json.dumps({"roost_forwards": forwards}))
+    try:
+        opened = roost(speaker, "tunnel", "open", speaker.name)
+
+        assert opened.returncode == 0, opened.stderr
+        assert sorted(opened.stdout.splitlines()) == [
+            f"127.0.0.1:{port}:localhost:8000",
+            f"R:127.0.0.1:{there}:localhost:1",
+        ]
+        assert answers(port)
+        # Plain ssh NAME carries none of them, so that a second one does not fail on the port.
+        asked = process.run(["ssh", "-G", "-F", speaker.workspace.ssh_config, speaker.name])
+        assert "forward " not in asked.stdout
+        assert roost(speaker, "ssh", speaker.name, "--", "true").returncode == 0
+    finally:
+        own.unlink()

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from boxes import LiveBox, exec_in
+from boxes import LiveBox, exec_in, private_network
 from roost import inventory, ports, process, ssh
 from roost.model import Box, Fleet, Forward
 from roost.paths import Paths
@@ -144,6 +144,14 @@ def tunnels(paths: Paths) -> Iterator[Tunnels]:
 def speaker(shared_box: Callable[..., LiveBox]) -> LiveBox:
     """A box with the server on it, for tests that leave it as it is."""
     return shared_box("speaker", prepare=give_speaker)
+
+
+@pytest.fixture
+def behind(sandbox_factory: Callable[..., dict[str, LiveBox]]) -> LiveBox:
+    """A box with the server on it that only the box ``gate`` of its sandbox reaches."""
+    inner = private_network(sandbox_factory("gate")["gate"])
+    give_speaker(inner)
+    return inner
 
 
 def free_port() -> int:

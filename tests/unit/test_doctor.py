@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from roost import process
+from roost.cli.main import main
 from roost.doctor import examine
 from roost.doctor_facts import Facts, Key, gather
+from roost.errors import ExitCode
+from roost.model import Fleet
 from roost.paths import Paths
+from roost.workspace import Workspace
 
 HEALTHY = Facts()
 ME = Path("/home/me")
@@ -104,3 +110,34 @@ def test_an_agent_is_asked(paths: Paths, home: Path, tmp_path: Path) -> None:
             assert gather(paths, environ, home, None).agent == 1
         finally:
             agent.terminate()
+
+
+def test_the_verb_names_what_is_missing_and_changes_nothing(
+    load: Callable[..., Fleet],
+    workspace: Workspace,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load("all: {hosts: {gpu1: {ansible_host: 192.0.2.1}}}\n")
+    (home / ".ssh").mkdir(mode=0o755)
+    (home / ".ssh" / "config").write_text("Host *\n")
+    before = _everything(home) | _everything(workspace.root)
+
+    code = main(["-w", str(workspace.root), "doctor", "--json"])
+
+    found = {(f["subject"], f["level"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["host key", "warning"]["fix"] == "roost add gpu1"
+    assert found["workspace", "ok"]["text"].endswith(": 1 boxes")
+    levels = [level for _, level in found]
+    assert (code == ExitCode.FAILED) is ("error" in levels)
+    order = ["error", "warning", "note", "ok"]
+    assert levels == sorted(levels, key=order.index)
+    after = _everything(home) | _everything(workspace.root)
+    made = {p.relative_to(workspace.root).parts[0] for p in after.keys() - before.keys()
+            if p.is_relative_to(workspace.root)}  # fmt: skip
+    assert made <= {".roost"}
+    assert {p: data for p, data in after.items() if p in before} == before
+
+
+def _everything(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
