@@ -106,6 +106,13 @@ def test_completion_knows_verbs_boxes_and_groups(
     assert complete("roost up gpu1 --ch", workspace.root) == ["--check"]
 
 
+def test_completion_of_boxes_and_people(load: Callable[..., Fleet], workspace: Workspace) -> None:
+    load("all: {hosts: {gpu1: {}}}\n", people="people_list: [{name: ann}, {name: bob}]\n")
+    assert set(complete("roost people ", workspace.root)) >= {"gpu1", "sign"}
+    assert complete("roost people sign a", workspace.root) == ["ann"]
+    assert complete("roost people gpu1 s", workspace.root) == []
+
+
 def test_completion_of_what_the_near_side_takes(
     load: Callable[..., Fleet], workspace: Workspace
 ) -> None:

@@ -164,3 +164,44 @@ def test_sudo_rules() -> None:
     assert rule({"name": "ann"}) == rule({"name": "ann", "sudo": False}) == ""
     assert rule({"name": "ann", "sudo": True}) == "ann ALL=(ALL:ALL) NOPASSWD: ALL\n"
     assert rule({"name": "ann", "sudo": "password"}) == "ann ALL=(ALL:ALL) ALL\n"
+
+
+def planner(tmp_path: Path, **params: Any) -> Any:
+    """A plan for a box on which nobody of the list has an account."""
+    plan = people_plan.Planner({
+        "people": [], "places": ["box"], "today": "2027-01-31", "login_user": "",
+        "keys_folder": str(tmp_path / "keys"), "unlisted": "leave", "authorities": [],
+        "revoked": [], "principals_folder": str(tmp_path / "principals"), **params,
+    })  # fmt: skip
+    plan.build()
+    return plan
+
+
+def test_principals_are_those_who_belong_here_while_there_is_an_authority(tmp_path: Path) -> None:
+    folder = tmp_path / "principals"
+    folder.mkdir()
+    (folder / "gone").touch()
+    people = [{"name": "no-such-ann"}, {"name": "no-such-bob", "boxes": ["elsewhere"]}]
+    files = planner(tmp_path, people=people, authorities=[{"key": ED25519}]).files
+    placed = {Path(f["path"]).name: f for f in files if f["path"].startswith(f"{folder}/")}
+    assert {name: f["state"] for name, f in placed.items()} == {
+        "gone": "absent", "no-such-ann": "file",
+    }  # fmt: skip
+    assert placed["no-such-ann"]["content"].splitlines()[1:] == ["no-such-ann"]
+    files = planner(tmp_path, people=people).files
+    left = [f["path"] for f in files if f.get("state") == "absent"]
+    assert left == [f"{folder}/gone", str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("param", "variable"), [("authorities", "people_ca_keys"), ("revoked", "people_revoked_keys")]
+)
+def test_keys_of_authorities_and_revoked_keys_are_checked(
+    tmp_path: Path, param: str, variable: str
+) -> None:
+    entries = [{"key": ED25519}, {"key": f"restrict {ED25519}"}, {"key": ED25519[:-8]}]
+    plan = planner(tmp_path, **{param: entries})
+    assert getattr(plan, param) == [ED25519]
+    assert [p.split(":")[:2] for p in plan.problems] == [
+        [variable, " key 2 is refused"], [variable, " key 3 is refused"],
+    ]  # fmt: skip

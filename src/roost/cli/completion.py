@@ -83,6 +83,16 @@ def attach(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -
         blocks = (line.words for line in read(user.config) if line.keyword == "host")
         return [word for words in blocks for word in words if is_literal(word)]
 
+    def who(parsed_args: Any, **_: object) -> list[str]:
+        given = getattr(parsed_args, "names", None) or []
+        if given[:1] != ["sign"]:
+            boxes = names(boxes=True, groups=True)(parsed_args)
+            return [*boxes, *([] if given else ["sign"])]
+        try:
+            return [person.name for person in context(parsed_args).fleet().people]
+        except RoostError:
+            return []
+
     by_metavar: dict[str, Completer] = {
         "BOX": names(boxes=True),
         "GATEWAY": names(boxes=True),
@@ -90,6 +100,7 @@ def attach(parser: argparse.ArgumentParser, context: Callable[[Any], Context]) -
         "BOX|GROUP": names(boxes=True, groups=True),
         "G": names(groups=True),
         "HOST": own_hosts,
+        "WHO": who,
     }
     for action in _actions(parser):
         if isinstance(action.metavar, str) and action.metavar in by_metavar:
