@@ -1,6 +1,6 @@
 # Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-long faults bench lint lint-only
+.PHONY: help setup demo demo-down test test-long audit faults bench lint lint-only
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
@@ -26,8 +26,13 @@ test-long: ## the tests that take many minutes: faults by the dozen, images buil
 	@tools/bootstrap.sh test
 	pytest -n 2 --no-loadscope-reorder -m long
 
-faults: ## connections cut at a hundred random points; every fault of a tunnel ten times
+audit: ## what outside auditors say of a provisioned box: ssh-audit, lynis, systemd-analyze
 	@tools/bootstrap.sh test
+	pytest tests/integration/test_roles_audit.py
+
+faults: ## hours: a run cut off before every task, connections at random points, tunnels
+	@tools/bootstrap.sh test
+	ROOST_FAULTS=all pytest tests/integration/test_roles_faults.py
 	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
 	python bench/tunnels.py faults --rounds 10
 
