@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ settings.register_profile("roost", deadline=None)
 settings.load_profile("roost")
 
 pytest_plugins = ["boxes", "faces"]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a background job of a shell passes on none."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -74,10 +81,16 @@ def _content_is_found() -> None:
 # Files that share a box and change it as a whole (a reboot, its login shell): one after another.
 TOGETHER = {
     "jobs": ("test_jobs", "test_jobs_survive", "test_transfer", "test_cut_connections"),
-    "workbench": ("test_roles_tmux", "test_roles_python", "test_roles_jupyter", "test_lab"),
+    "workbench": (
+        "test_roles_tmux",
+        "test_roles_python",
+        "test_roles_jupyter",
+        "test_lab",
+        "test_lab_page",
+    ),
 }
 # Files whose tests share nothing, and take minutes each.
-APART = ("test_molecule",)
+APART = ("test_molecule", "test_keeper")
 
 
 class ByBox(LoadScopeScheduling):

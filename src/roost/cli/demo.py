@@ -16,7 +16,6 @@ from roost.errors import ExitCode, RoostError
 
 if TYPE_CHECKING:
     from roost.cli.context import Context
-    from roost.lab import Lab
     from roost.model import Box
     from roost.sandbox import Sandbox
 
@@ -76,10 +75,10 @@ def demo(ctx: Context, args: argparse.Namespace) -> int:
     with _step(ctx, 3, "reach it by its name"):
         _show_ssh(ctx)
     with _step(ctx, 4, "JupyterLab on the box, through a tunnel"):
-        lab = _connect(ctx)
+        _connect(ctx)
     with _step(ctx, 5, "a job in tmux, with its log"):
         _run_job(ctx)
-    _closing(ctx, lab)
+    _closing(ctx)
     return ExitCode.OK
 
 
@@ -134,7 +133,7 @@ def _show_ssh(ctx: Context) -> None:
     ctx.out.note(f"  {answer.stdout.strip()}")
 
 
-def _connect(ctx: Context) -> Lab:
+def _connect(ctx: Context) -> None:
     from roost import lab as labs
     from roost.notebook import NotebookServer
 
@@ -156,7 +155,6 @@ def _connect(ctx: Context) -> Lab:
         )
     ctx.out.note(f"In  [1]: {CELL}")
     ctx.out.note(f"         {cell.text.strip()}")
-    return lab
 
 
 def _run_job(ctx: Context) -> None:
@@ -180,15 +178,18 @@ def _box(ctx: Context) -> Box:
     return ctx.fleet().box(NAME)
 
 
-def _closing(ctx: Context, lab: Lab) -> None:
+def _closing(ctx: Context) -> None:
     roost = program()
     root = ctx.paths.display(ctx.workspace().root)
-    ctx.out.note(f"\nThe box stays up. Its workspace is {root}. Try next:\n")
+    # Alone on its line: a narrow terminal would break it inside a table.
+    ctx.out.note(
+        "\nThe box stays up. To work with it from here:\n\n"
+        f"  export ROOST_WORKSPACE={root}\n\nTry next:\n"
+    )
     ctx.out.table(
         ("COMMAND", "WHAT IT DOES"),
         [
-            (f"export ROOST_WORKSPACE={root}", "work with the demo's box"),
-            (f"{roost} lab {NAME}", f"JupyterLab in the browser ({lab.url})"),
+            (f"{roost} lab {NAME}", "JupyterLab in the browser"),
             (f"{roost} shell {NAME}", "a tmux session that outlives the connection"),
             (f"{roost} run {NAME} -- python3 --version", "a job in the background"),
             (f"{roost} logs {NAME} {JOB}", "what the job printed"),
