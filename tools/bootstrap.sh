@@ -4,6 +4,7 @@
 #     tools/bootstrap.sh setup   the .venv, with the tests and the linters in it
 #     tools/bootstrap.sh lint    the same, and what the linters need of the system
 #     tools/bootstrap.sh demo    the .venv with the project alone, and what the demo needs
+#     tools/bootstrap.sh bench   the tests' .venv, and what the measurements compare with
 #     tools/bootstrap.sh test    everything
 #
 # System packages are installed on Debian and Ubuntu, as root or with password-less sudo. Where
@@ -21,12 +22,16 @@ main() {
         group=
         need_to_run
         ;;
+    bench)
+        need autossh autossh
+        need_to_run
+        ;;
     test)
         need shellcheck shellcheck
         need_to_run
         need_browser
         ;;
-    *) fail "usage: tools/bootstrap.sh setup|lint|demo|test" ;;
+    *) fail "usage: tools/bootstrap.sh setup|lint|demo|bench|test" ;;
     esac
     pick_python
     install_packages
@@ -95,7 +100,6 @@ can_pull() {
 }
 
 need_browser() {
-    [ -d tests/browser ] || return 0
     for program in chromium chromium-browser google-chrome; do
         command -v "$program" >/dev/null 2>&1 && return
     done

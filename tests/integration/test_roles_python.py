@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cli import ROOST, roost
 from roles import Outcome, wait_for
+from test_howto import steps
 from workbench import as_person, play, provision, root, tunnel
 
 from boxes import LiveBox, exec_in, ssh
+from roost import process
+from roost.content import role_defaults
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = [pytest.mark.box]
 
 ENVS = "/opt/roost/envs"
 KERNELS = "/usr/local/share/jupyter/kernels"
@@ -269,21 +276,23 @@ def test_somebody_elses_kernel_is_left_alone_and_dangling_ones_are_reported(
 
 def test_one_command_registers_an_environment_made_by_hand(bench: LiveBox) -> None:
     as_person(
-        bench, "bob", f"{TRUST} uv venv -q --clear ~/work/paper && mkdir -p ~/work/paper/conda-meta"
+        bench,
+        "bob",
+        f"{TRUST} uv venv -q --clear ~/papers/paper && mkdir -p ~/papers/paper/conda-meta",
     )
     registered = as_person(
-        bench, "bob", f"{TRUST} roost-kernel add ~/work/paper --display-name Paper"
+        bench, "bob", f"{TRUST} roost-kernel add ~/papers/paper --display-name Paper"
     )
     assert "ipykernel was missing there" in registered.stdout
     with tunnel(bench, "bob") as server:
         assert server.kernelspecs()["paper"] == "Paper"
         with server.kernel("paper") as running:
             code = "import os; print(os.environ['CONDA_PREFIX'])"
-            assert running.execute(code).text == "/home/bob/work/paper\n"
+            assert running.execute(code).text == "/home/bob/papers/paper\n"
     listed = json.loads(as_person(bench, "bob", "roost-kernel list --json").stdout)
     assert [k["dangling"] for k in listed if k["name"] == "paper"] == [False]
 
-    as_person(bench, "bob", "rm -r ~/work/paper")
+    as_person(bench, "bob", "rm -r ~/papers/paper")
     assert "DANGLING" in as_person(bench, "bob", "roost-kernel list").stdout
     assert as_person(bench, "bob", "roost-kernel remove paper").returncode == 0
     for wrong in (
@@ -295,6 +304,61 @@ def test_one_command_registers_an_environment_made_by_hand(bench: LiveBox) -> No
         assert refused.returncode == 1
         assert re.match(r"roost-kernel: \S+ .*", refused.stderr)
     assert as_person(bench, "bob", "roost-kernel add --everybody ~/x", check=False).returncode == 1
+
+
+def test_the_near_side_registers_lists_and_removes_a_kernel(bench: LiveBox) -> None:
+    as_person(bench, "debian", f"{TRUST} uv venv -q --clear ~/papers/near")
+    add = ("kernel", "add", bench.name, "~/papers/near", "--display-name", "Near side")
+    refused = roost(bench, *add, "--no-install")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "/home/debian/papers/near/bin/python has no ipykernel" in refused.stderr
+    (fix,) = re.findall(r"fix: on box: install it: (.*)", refused.stderr)
+    as_person(bench, "debian", f"{TRUST} {fix}")
+    added = roost(bench, *add, "--no-install", "--cwd", "/srv", "--env", "TITLE=a b")
+    assert added.returncode == 0, added.stderr
+    with tunnel(bench, "debian") as server:
+        assert server.kernelspecs()["near"] == "Near side"
+        with server.kernel("near") as running:
+            code = "import os, sys; print(sys.prefix, os.getcwd(), os.environ['TITLE'])"
+            assert running.execute(code).text == "/home/debian/papers/near /srv a b\n"
+
+    shared = roost(bench, *add, "--everybody", "--name", "for-all")
+    assert shared.returncode == 0, shared.stderr
+    assert kernel(bench, f"{KERNELS}/for-all")["display_name"] == "Near side"
+    listed = json.loads(roost(bench, "kernel", "list", bench.name, "--json").stdout)
+    names = {k["name"]: k for k in listed}
+    assert names["near"]["roost"] and not names["near"]["dangling"]
+    as_person(bench, "debian", "rm -r ~/papers/near")
+    table = roost(bench, "kernel", "list", bench.name).stdout.splitlines()
+    assert [line.split()[0] for line in table if "dangling" in line] == ["near", "for-all"]
+    for words in (("near",), ("for-all", "--everybody")):
+        gone = roost(bench, "kernel", "remove", bench.name, *words)
+        assert gone.returncode == 0, gone.stderr
+        assert roost(bench, "kernel", "remove", bench.name, *words).returncode == 1
+    nowhere = roost(bench, *add)
+    assert nowhere.returncode == 1 and "there is no /home/debian/papers/near" in nowhere.stderr
+
+
+def test_the_how_to_page_can_be_followed(bench: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(ROOST).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("ROOST_WORKSPACE", str(bench.workspace.root))
+    for step in steps("notebooks.md"):
+        for line in step.text.splitlines():
+            done = process.run(
+                ["bash", "-c", line.replace("gpu1", bench.name)], check=False, timeout=120
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_a_box_without_the_role_is_told_which_command_brings_it(bench: LiveBox) -> None:
+    root(bench, "mv /usr/local/bin/roost-kernel /usr/local/bin/aside")
+    try:
+        refused = roost(bench, "kernel", "list", bench.name)
+    finally:
+        root(bench, "mv /usr/local/bin/aside /usr/local/bin/roost-kernel")
+    assert refused.returncode == 1
+    assert "roost-kernel is not on box" in refused.stderr
+    assert "fix: roost up box --tags python" in refused.stderr
 
 
 PROJECT = """
@@ -353,6 +417,92 @@ def test_a_lock_file_of_the_controlling_side(bench: LiveBox) -> None:
     forged = want(bench, {"name": "forged", "lock": str(lock)})
     assert forged.returncode == 2
     assert "hash" in forged.text.lower()
+
+
+REPOSITORY = """
+set -eu
+git init -q -b main ~/made && cd ~/made
+git config user.name Ann && git config user.email ann@example.invalid
+mkdir thesis && touch thesis/__init__.py && cp ~/pyproject.toml .
+git add . && git commit -q -m first && git tag v1
+sed -i 's/"six"/"six", "idna"/' pyproject.toml && git commit -q -a -m second
+"""
+
+
+def test_a_repository_is_cloned_where_its_checkout_is_missing(bench: LiveBox) -> None:
+    exec_in(bench, ["tee", "/home/ann/pyproject.toml"], input=PROJECT)
+    as_person(bench, "ann", REPOSITORY)
+    project = {"path": "~/clones/v1", "git": "file:///home/ann/made", "version": "v1"}
+    first = {"name": "cloned", "owner": "ann", "project": project}
+    foretold = want(bench, first, words=("--check",))
+    assert (foretold.returncode, len(foretold.changed)) == (0, 1), foretold.text
+    assert root(bench, "ls /home/ann/clones", check=False) == ""
+    done = want(bench, first)
+    assert done.returncode == 0, done.text
+    packages = installed(bench, "/home/ann/.venvs/cloned")
+    assert {"thesis", "six"} <= set(packages) and "idna" not in packages
+    # From then on it is its owner's: neither their work nor the version is touched.
+    as_person(bench, "ann", "cd ~/clones/v1 && git checkout -q main && echo mine >notes")
+    assert want(bench, first).returncode == 0
+    assert as_person(bench, "ann", "cat ~/clones/v1/notes").stdout == "mine\n"
+    assert want(bench, first).changed == []
+
+    lost = {"path": "~/clones/lost", "git": "file:///home/ann/nowhere"}
+    failed = want(bench, {"name": "lost", "owner": "ann", "project": lost})
+    assert failed.returncode == 2
+    assert "file:///home/ann/nowhere cannot be cloned" in failed.text
+    assert "see that ann may read it from the box" in failed.text
+    open_secret = lost | {"git": "https://ann:letmein@example.invalid/x.git"}
+    refused = want(bench, {"name": "lost", "owner": "ann", "project": open_secret})
+    assert refused.returncode == 2 and "credential helper" in refused.text
+
+
+def test_uv_comes_in_a_wheel_where_no_index_is_reached(bench: LiveBox) -> None:
+    defaults = role_defaults("python")
+    folder = bench.workspace.root / "wheels"
+    fetch = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+    process.run([sys.executable, *fetch, f"uv=={defaults['python_uv_version']}"], timeout=300)
+    (wheel,) = folder.glob("uv-*.whl")
+    root(bench, "rm -r /opt/roost/uv")
+    offline = {"python_index_url": "http://127.0.0.1:9/simple", "python_environments": []}
+    failed = play(bench, ["python"], **offline)
+    assert failed.returncode == 2 and "uv: " in failed.failed[0], failed.text
+    done = play(bench, ["python"], **offline, python_uv_wheel=str(wheel))
+    assert done.returncode == 0, done.text
+    assert root(bench, f"{UV} --version").split()[1] == defaults["python_uv_version"]
+    assert play(bench, ["python"], **offline, python_uv_wheel=str(wheel)).changed == []
+
+
+# A second release of the archive beside the box's own, as people add one for an older Python.
+OLDER_ARCHIVE = """
+set -eu
+cd /etc/apt/sources.list.d
+sed 's/trixie/bookworm/g' debian.sources >older.sources
+apt-get update -q
+"""
+
+
+def test_an_interpreter_comes_from_the_archive_or_the_error_says_what_was_tried(
+    shared_box: Callable[..., LiveBox],
+) -> None:
+    box = shared_box("workbench-debian-13", provision, os="debian:13")
+    older = {"name": "older", "python": "3.11", "owner": "ann"}
+    without: dict[str, Any] = {"python_downloads": False, "python_environments": [older]}
+    failed = play(box, ["python"], **without)
+    assert failed.returncode == 2
+    assert "the package archive has no python3.11" in failed.text
+    assert "downloads are off (python_downloads)" in failed.text
+    down = {"python_downloads": True, "python_install_mirror": "http://127.0.0.1:9"}
+    unreached = play(box, ["python"], **(without | down))
+    assert unreached.returncode == 2 and "127.0.0.1:9" in unreached.text
+
+    root(box, OLDER_ARCHIVE, timeout=300)
+    done = play(box, ["python"], **without)
+    assert done.returncode == 0, done.text
+    with tunnel(box, "ann") as server, server.kernel("older") as running:
+        code = "import sys; print(*sys.version_info[:2], sys.base_prefix)"
+        assert running.execute(code).text == "3 11 /usr\n"
+    assert play(box, ["python"], **without).changed == []
 
 
 def test_undo_keeps_environments_and_kernels(

@@ -72,6 +72,8 @@ def is_complete(text: str) -> bool:
 class Server:
     """A JupyterLab server in ``folder``, with nothing of the user's configuration."""
 
+    token = TOKEN
+
     def __init__(self, folder: Path, *options: str, keeper: bool = True) -> None:
         self.folder = folder
         self.root = folder / "notebooks"
@@ -115,7 +117,7 @@ class Server:
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -130,7 +132,7 @@ class Server:
             return
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

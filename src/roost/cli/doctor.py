@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from roost.cli.context import Context, Verbs
     from roost.doctor import Finding
+    from roost.model import Box
 
 
 def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
@@ -120,7 +121,27 @@ def _boxes(ctx: Context, names: list[str]) -> Iterator[Finding]:
             yield Finding(box.name, "error", error.what, error.fix or "")
         else:
             yield Finding(box.name, "ok", "it answers, and lets us in")
+            yield from _notebooks(ctx, box, config)
         yield from _editor(ctx, box.name, box.host)
+
+
+def _notebooks(ctx: Context, box: Box, config: Path) -> Iterator[Finding]:
+    from roost import keeper
+    from roost.doctor import Finding
+
+    try:
+        found = keeper.status(config, box, fleet=ctx.fleet())
+    except RoostError:
+        return  # no Python there: nothing of ours, either
+    if found is None:
+        return
+    if found.get("active"):
+        yield Finding(f"{box.name} notebooks", "ok", "what cells print with nobody there is kept")
+    else:
+        why = found.get("reason") or "there is no jupyter-keeper in this JupyterLab"
+        text = f"what cells print with nobody there is lost: {why}"
+        fix = f"roost up {box.name} --tags jupyter, with jupyter_keeper: true; or your own settings"
+        yield Finding(f"{box.name} notebooks", "warning", text, fix)
 
 
 def _editor(ctx: Context, box: str, host: str) -> Iterator[Finding]:

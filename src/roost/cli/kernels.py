@@ -5,24 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from roost.cli.boxes import with_verbs
 from roost.errors import ExitCode
 
 if TYPE_CHECKING:
-    from roost.cli.context import Context
+    from roost.cli.context import Context, Verbs
 
 
-def register(
-    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     """Add the verbs of this group."""
-    parser = sub.add_parser(
+    verbs = with_verbs(
+        sub,
+        common,
         "kernel",
-        parents=[common],
-        help="make an environment on a box a kernel of JupyterLab; list kernels, remove one",
-        description="Kernels of environments that are in no inventory: a venv or a conda "
-        "environment that was made by hand. Those of python_environments need no command.",
+        "make an environment on a box a kernel of JupyterLab; list kernels, remove one",
+        "Kernels of environments that are in no inventory: a venv or a conda environment that was "
+        "made by hand. Those of python_environments need no command.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="add|list|remove")
     _register_add(verbs, common)
 
     listing = verbs.add_parser(
@@ -42,9 +41,7 @@ def register(
         verb.add_argument("--everybody", action="store_true", help="for all people (needs sudo)")
 
 
-def _register_add(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def _register_add(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     add = verbs.add_parser(
         "add",
         parents=[common],

@@ -1,29 +1,27 @@
 from __future__ import annotations
 
-import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab
+from lab import FLAGS, Lab, program
 from playwright.sync_api import Browser, sync_playwright
 from relay import Relay
 from support import Server
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program(), headless=True, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"{uuid.uuid4().hex[:8]}.ipynb"
 
 
 @pytest.fixture

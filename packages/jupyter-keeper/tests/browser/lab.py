@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Locator, expect
-from support import TOKEN, Server
+from support import Server
 
 expect.set_options(timeout=90_000)
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def program() -> str:
+    """The Chromium of this machine."""
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    path = next(filter(None, found), None)
+    assert path, "these tests need Chromium: apt-get install chromium"
+    return path
 
 
 class Lab:
@@ -20,7 +34,7 @@ class Lab:
         self.context = chromium.new_context(viewport={"width": 1200, "height": 900})
         self.page = self.context.new_page()
         self.server = server
-        self._url = f"http://127.0.0.1:{port}/lab/tree/{path}?token={TOKEN}&reset"
+        self._url = f"http://127.0.0.1:{port}/lab/tree/{path}?token={server.token}&reset"
         self.console: list[str] = []
         self.page.on("console", lambda message: self.console.append(message.text))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable
 
 import pytest
@@ -17,9 +15,15 @@ pytestmark = pytest.mark.browser
 Open = Callable[..., Lab]
 
 
-@pytest.fixture
-def name() -> str:
-    return f"{uuid.uuid4().hex[:8]}.ipynb"
+def newcomer(open_lab: Open, path: str) -> Lab:
+    """A page of a notebook whose first cell was started by another page, gone by now."""
+    first = open_lab(path)
+    first.run()
+    first.wait_text("line 3\n")
+    first.close()
+    second = open_lab(path)
+    second.wait_prompt("[*]:")
+    return second
 
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
@@ -128,7 +132,12 @@ def test_progress_plots_html_and_colours(server: Server, open_lab: Open, name: s
 
 def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name: str) -> None:
     """Each kind of change as it comes, not as a page that is opened later reads it."""
-    path = server.notebook(RICH.replace("plt.plot", "# "), "handle.update('again')", name=name)
+    frames = (
+        "from IPython.display import clear_output\n"
+        "for i in range(5):\n    clear_output(wait=True)\n    print('frame', i)"
+    )
+    sources = (RICH.replace("plt.plot", "# "), "handle.update('again')", frames)
+    path = server.notebook(*sources, name=name)
     lab = open_lab(path)
     lab.run()
     lab.wait_prompt("[1]:")
@@ -137,6 +146,9 @@ def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name:
     lab.run(1)
     lab.wait_text("'again'")
     live = lab.text()
+    lab.run(2)
+    lab.wait_prompt("[3]:", 2)
+    lab.wait(lambda: lab.text(2) == "frame 4\n")
     lab.shot("updates-live")
     other = open_lab(path)
     assert other.text() == live
@@ -214,13 +226,7 @@ def test_widgets(server: Server, open_lab: Open, name: str) -> None:
 
 
 def test_interrupt_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
-    path = server.notebook(printing(count=500, pause=0.1), name=name)
-    first = open_lab(path)
-    first.run()
-    first.wait_text("line 3\n")
-    first.close()
-    second = open_lab(path)
-    second.wait_prompt("[*]:")
+    second = newcomer(open_lab, server.notebook(printing(count=500, pause=0.1), name=name))
     second.menu("Kernel", "Interrupt Kernel")
     second.wait_prompt("[1]:")
     second.wait_text("KeyboardInterrupt")
@@ -255,12 +261,7 @@ def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) ->
 
 def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
     path = server.notebook(printing(count=500, pause=0.1), "print('ok')", name=name)
-    first = open_lab(path)
-    first.run()
-    first.wait_text("line 3\n")
-    first.close()
-    second = open_lab(path)
-    second.wait_prompt("[*]:")
+    second = newcomer(open_lab, path)
     second.menu("Kernel", "Restart Kernel")
     second.page.locator(".jp-Dialog button", has_text="Restart").click()
     second.wait(lambda: second.prompt() != "[*]:")
@@ -291,24 +292,3 @@ def test_thousands_of_small_outputs(server: Server, open_lab: Open, name: str) -
     lab.wait_prompt("[1]:", timeout=200)
     lab.wait(lambda: len(server.saved(name)[0]) == 10_000)
     lab.wait(lambda: lab.text().startswith("0\n1\n2\n"))
-
-
-def test_a_quiet_time_then_output(open_lab: Open, new_server: Callable[..., Server]) -> None:
-    """All clocks of the server brought forward: what takes half an hour takes seconds."""
-    server = new_server(
-        "--MappingKernelManager.cull_idle_timeout=8", "--MappingKernelManager.cull_interval=1",
-        "--ServerApp.websocket_ping_interval=1000", "--YDocExtension.file_poll_interval=0.2",
-        "--YDocExtension.document_cleanup_delay=1",
-    )  # fmt: skip
-    path = server.notebook("import time; print('first'); time.sleep(16); print('late')")
-    lab = open_lab(path, on=server)
-    lab.run()
-    lab.wait_text("first")
-    lab.close()
-    deadline = time.monotonic() + 60
-    while "late" not in server.saved_text():
-        assert time.monotonic() < deadline, server.log.read_text()[-3000:]
-        time.sleep(0.2)
-    # The kernel may have been stopped meanwhile: now it is idle.
-    lab = open_lab(path, on=server, kernel=False)
-    lab.wait(lambda: lab.text() == "first\nlate\n")
