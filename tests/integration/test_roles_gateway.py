@@ -16,7 +16,7 @@ from boxes import LiveBox, private_network, start_boxes
 from roost import process
 from roost.inventory import ansible_program
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 
 def gateway(box: LiveBox, people: list[dict[str, Any]], *more: str, **variables: Any) -> Outcome:

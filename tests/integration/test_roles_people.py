@@ -14,7 +14,7 @@ from test_roles_base import LEAN, sh
 from boxes import LiveBox, exec_in
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 KEYS = "/etc/ssh/authorized_keys.d"
 

@@ -15,7 +15,7 @@ from test_roles_base import provision, sh
 from boxes import LiveBox, exec_in, reboot, ssh
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 DROPIN = "/etc/ssh/sshd_config.d/00-roost.conf"
 PENDING = "/var/lib/roost/sshd/pending"

@@ -29,6 +29,7 @@ def test_fingerprints_are_those_of_ssh_keygen(tmp_path: Path, kind: str, said: s
         "restrict",
         'from="10.0.0.0/8,::1",no-pty',
         rf'command="echo \"{ED25519}\" # , x"',
+        f'command="echo {ED25519} x"',
         'environment="A=b c",cert-authority',
     ],
 )
