@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from faults import LIVED_IN
+from faults import LIVED_IN, child, contents, fresh, user_config
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_corpus import shape
@@ -265,6 +267,60 @@ def test_a_writer_that_is_stopped_anywhere_loses_nothing(
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 8, "too few changes were counted: is the list in faults.py whole?"
+
+
+# Every system call of Linux by which a process changes a file system, and the one that may.
+SYSTEM_CALLS = (
+    "write,pwrite64,writev,fsync,fdatasync,ftruncate,truncate,rename,renameat,renameat2,unlink,"
+    "unlinkat,link,linkat,symlink,symlinkat,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,chown,fchown,"
+    "fchownat,lchown,setxattr,fsetxattr,lsetxattr,removexattr,fremovexattr,utimensat,creat,"
+    "copy_file_range,sendfile,fallocate,openat"
+)
+
+
+def traced(expression: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run ``faults.py`` under strace; its report is the standard error."""
+    argv = ["strace", "--quiet=all", "-e", expression, sys.executable, HERE / "faults.py", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def system_calls(report: str) -> list[tuple[str, int]]:
+    """The calls that changed something: their names, and which of that name it was."""
+    found: list[tuple[str, int]] = []
+    counted: dict[str, int] = {}
+    for name, rest in re.findall(r"^(\w+)\((.*)", report, re.M):
+        counted[name] = counted.get(name, 0) + 1
+        if name != "openat" or re.search("O_CREAT|O_WRONLY|O_RDWR", rest):
+            found.append((name, counted[name]))
+    return found
+
+
+@pytest.mark.parametrize("action", ["install", "undo"])
+def test_a_writer_that_is_killed_at_every_system_call_loses_nothing(
+    action: str, tmp_path: Path
+) -> None:
+    """Killed by the kernel's tracer, whatever Python calls: nothing depends on a list of ours."""
+
+    def begin(name: str) -> tuple[Path, Path]:
+        config, state = fresh(tmp_path / name, LIVED_IN)
+        if action == "undo":
+            child("none", 0, config, state, "install")
+        return config, state
+
+    config, state = begin("once")
+    calls = system_calls(traced(f"trace={SYSTEM_CALLS}", "once", config, state, action).stderr)
+    assert ("fsync", 1) in calls
+    assert len(calls) > 8
+    for name, number in calls:
+        config, state = begin(f"{name}-{number}")
+        complete = with_line(LIVED_IN, user_config(config, state).line)
+        kill = f"inject={name}:signal=KILL:when={number}"
+        done = traced(kill, "once", config, state, action)
+        assert done.returncode == -signal.SIGKILL, (name, number, done.stderr)
+        assert contents(config) in (LIVED_IN, complete), (name, number)
+        child("none", 0, config, state, action)
+        assert contents(config) == (complete if action == "install" else LIVED_IN), (name, number)
+        assert [p.name for p in config.parent.iterdir()] == ["config"], (name, number)
 
 
 def in_own_mounts(script: str) -> subprocess.CompletedProcess[str]:
