@@ -28,6 +28,7 @@ main() {
         ;;
     test)
         need shellcheck shellcheck
+        need strace strace
         need_to_run
         need_browser
         ;;
