@@ -119,8 +119,8 @@ def render_changes(all_roles: list[Path]) -> str:
         "`ansible-playbook roost.box.undo -l BOX` (in a checkout: `playbooks/undo.yml`) undoes all "
         "roles in the reverse order, `-e ROLE_state=absent` with `playbooks/site.yml` one of them; "
         "a second undo changes nothing. `roost remove BOX --purge` does the first and takes the "
-        "box out of the inventory. Files are replaced in one step, so that a run that is cut off leaves the old or "
-        "the new one, and the next run finishes the job.",
+        "box out of the inventory. Files are replaced in one step, so that a run that is cut off "
+        "leaves the old or the new one, and the next run finishes the job.",
     ]
     for role in all_roles:
         changes = (role / "meta/changes.md").read_text(encoding="utf-8").strip()

@@ -98,7 +98,7 @@ def test_a_dry_run_shows_it_and_changes_nothing(
     told = json.loads(capsys.readouterr().out)
     assert told["removed"] is False
     assert told["steps"][:2] == [
-        "undo the roles on gpu1 (playbooks/undo.yml)",
+        "undo the roles on gpu1",
         "take ~/.ssh/id_ed25519 off gpu1",
     ]
     assert (workspace.inventory / "hosts.yml").read_text() == text

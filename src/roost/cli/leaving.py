@@ -134,7 +134,7 @@ def _steps(ctx: Context, plan: Plan) -> list[str]:
     name = plan.box.name
     pins = ctx.paths.display(ctx.workspace().known_hosts)
     return [
-        *([f"undo the roles on {name} (playbooks/undo.yml)"] if plan.purge else []),
+        *([f"undo the roles on {name}"] if plan.purge else []),
         *([f"take {plan.key.file or 'your key'} off {name}"] if plan.key else []),
         f"close every tunnel to {name}, its shared connection too; forget its local ports",
         f"take {name} out of the inventory and the ssh config",
