@@ -235,7 +235,6 @@ def _full_disk(client: Tunnels) -> Iterator[None]:
 
 def _two_at_once(box: boxes.LiveBox, client: Tunnels) -> float:
     """Two commands that both find no supervisor; until both forwards answer."""
-    client.close([s.id for s in client.list()])
     rig.wait_for(lambda: not rig.supervisors(client))
     began = time.monotonic()
     free = [rig.free_port(), rig.free_port()]
@@ -244,6 +243,7 @@ def _two_at_once(box: boxes.LiveBox, client: Tunnels) -> float:
         list(pool.map(lambda port: reach.open(client, f"{port}:localhost:8000"), free))
     took = max(back_after(port, began) for port in free)
     assert len(rig.supervisors(client)) == 1
+    client.close([s.id for s in client.list()])
     return took
 
 
