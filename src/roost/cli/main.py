@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from roost import __version__
+from roost.cli import check as check_verbs
 from roost.cli import completion
 from roost.cli import demo as demo_verbs
 from roost.cli import doctor as doctor_verbs
@@ -36,6 +37,7 @@ GROUPS = (
     workspace_verbs,
     host_verbs,
     up_verbs,
+    check_verbs,
     people_verbs,
     ssh_verbs,
     ssh_config_verbs,

@@ -42,13 +42,18 @@ def register(
         default=[],
         help="only the tasks with one of these tags; a role's name is a tag",
     )
+    add_password(parser)
+    parser.set_defaults(handler=up)
+
+
+def add_password(parser: argparse.ArgumentParser) -> None:
+    """Add the option for boxes whose sudo wants a password."""
     parser.add_argument(
         "-K",
         "--ask-become-pass",
         action="store_true",
         help="ask for the password that sudo wants on the boxes",
     )
-    parser.set_defaults(handler=up)
 
 
 def up(ctx: Context, args: argparse.Namespace) -> int:
@@ -74,7 +79,38 @@ def provision(
     tags: Sequence[str] = (),
     ask_become_pass: bool = False,
 ) -> int:
-    """Provision the boxes called ``names`` and return 0.
+    """Provision the boxes called ``names``, print the summary and return 0.
+
+    Takes what ``carry_out`` takes.
+
+    Raises:
+        ProvisionError: a task failed somewhere.
+        UnreachableError: a box could not be reached, and nothing failed on the others.
+        InterruptedRunError: the user stopped it.
+    """
+    outcome = carry_out(
+        ctx,
+        names,
+        playbook=playbook,
+        check=check,
+        diff=diff,
+        tags=tags,
+        ask_become_pass=ask_become_pass,
+    )
+    return conclude(ctx, outcome, check=check, advise=playbook == "site")
+
+
+def carry_out(
+    ctx: Context,
+    names: Sequence[str],
+    *,
+    playbook: str = "site",
+    check: bool = False,
+    diff: bool = False,
+    tags: Sequence[str] = (),
+    ask_become_pass: bool = False,
+) -> Outcome:
+    """Run a playbook on the boxes called ``names``, with its progress on standard error.
 
     Args:
         ctx: the call.
@@ -86,8 +122,7 @@ def provision(
         ask_become_pass: ask for the password that sudo wants on the boxes.
 
     Raises:
-        ProvisionError: a task failed somewhere.
-        UnreachableError: a box could not be reached, and nothing failed on the others.
+        ProvisionError: Ansible could not even start.
         InterruptedRunError: the user stopped it.
     """
     from roost import plan as planning
@@ -116,7 +151,11 @@ def provision(
             listen=display.show,
             become_password=password,
         )
-    return conclude(ctx, outcome, check=check, advise=playbook == "site")
+    if outcome.complaint:
+        raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
+    if outcome.interrupted:
+        raise _interrupted(outcome, check=check)
+    return outcome
 
 
 def _ask_password() -> str:
@@ -129,14 +168,9 @@ def conclude(ctx: Context, outcome: Outcome, *, check: bool, advise: bool = True
     """Print the summary, with what to do next if asked for, and return 0; or raise a failure."""
     from roost.report import duration
 
-    if outcome.complaint:
-        raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
-    if outcome.interrupted:
-        raise _interrupted(outcome, check=check)
     rows = [(name, *_row(box, check=check)) for name, box in outcome.boxes.items()]
     ctx.out.table(("BOX", "RESULT", "CHANGED", "IN ORDER", ""), rows)
-    for name in (*outcome.failed, *outcome.unreachable):
-        _explain(ctx, outcome.boxes[name])
+    explain_failures(ctx, outcome)
     took = duration(outcome.seconds)
     if outcome.failed:
         raise ProvisionError(
@@ -159,6 +193,12 @@ def _row(box: BoxOutcome, *, check: bool) -> tuple[str, int, int, str]:
     if not box.changed:
         return "in order", 0, same, ""
     return ("would change" if check else "changed"), box.changed, same, ""
+
+
+def explain_failures(ctx: Context, outcome: Outcome) -> None:
+    """Say on standard error what failed on which box, why, and what mends it."""
+    for name in (*outcome.failed, *outcome.unreachable):
+        _explain(ctx, outcome.boxes[name])
 
 
 def _explain(ctx: Context, box: BoxOutcome) -> None:

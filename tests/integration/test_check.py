@@ -1,0 +1,63 @@
+"""``roost check`` on a real box: what differs, by name and by exit code, with nothing changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli import roost, set_playbook
+
+from boxes import LiveBox, exec_in
+
+pytestmark = pytest.mark.box
+
+FILE = """
+- name: Keep the file
+  ansible.builtin.copy: {content: "right\\n", dest: /etc/kept, mode: "0644"}
+  become: true
+"""
+
+
+def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
+    exec_in(box, ["apt-get", "update", "--quiet=2"], timeout=120)
+    exec_in(box, ["apt-get", "install", "--quiet=2", "--yes", "python3"], timeout=300)
+    set_playbook(box, FILE)
+
+    missing = roost(box, "check", "--json")
+    assert missing.returncode == 2, missing.stderr
+    (found,) = json.loads(missing.stdout)["boxes"]
+    assert (found["box"], found["state"], found["in_order"]) == ("box", "differs", 0)
+    assert [change["task"] for change in found["differs"]] == ["Keep the file"]
+    assert exec_in(box, ["test", "-e", "/etc/kept"], check=False).returncode == 1
+
+    assert roost(box, "up").returncode == 0
+    fine = roost(box, "check")
+    assert (fine.returncode, fine.stdout) == (0, "")
+    assert "1 in order" in fine.stderr
+
+    exec_in(box, ["sh", "-c", "echo wrong > /etc/kept"])
+    drifted = roost(box, "check", "--diff")
+    assert drifted.returncode == 2
+    assert drifted.stdout.splitlines()[0].split() == ["BOX", "ROLE", "DIFFERS"]
+    assert "Keep the file" in drifted.stdout
+    assert "-wrong" in drifted.stderr and "+right" in drifted.stderr
+    assert "1 differs" in drifted.stderr and "roost up" in drifted.stderr
+    assert exec_in(box, ["cat", "/etc/kept"]).stdout == "wrong\n"
+
+    set_playbook(box, FILE + '- name: Stop\n  ansible.builtin.fail: {msg: "cannot be told"}\n')
+    failed = roost(box, "check", "--json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["boxes"][0]["state"] == "failed"
+    assert "cannot be told" in failed.stderr
+
+    box.sandbox.engine("stop", "--time", "1", box.now.container)
+    gone = roost(box, "check", "--json")
+    assert gone.returncode == 4
+    assert json.loads(gone.stdout)["boxes"][0]["state"] == "unreachable"
+    assert "Traceback" not in gone.stderr
+
+
+def test_an_unknown_name_is_a_usage_error(box: LiveBox) -> None:
+    done = roost(box, "check", "bxo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'box'?" in done.stderr
