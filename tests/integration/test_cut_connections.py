@@ -155,7 +155,7 @@ def test_a_log_goes_on_when_the_login_is_killed_on_the_box(cut_line: LiveBox) ->
     for part in jobs.follow(remote, "steps", lost=lost.append):
         if isinstance(part, bytes):
             found += part
-            as_root(cut_line, "pkill", "-9", "-f", "^sshd: .*@notty")
+            as_root(cut_line, "pkill", "-9", "-f", "^sshd.*: .*@notty")
             as_user(cut_line, "echo > ~/step")
     assert found == b"1\n2\n3\n"
     assert lost

@@ -261,7 +261,7 @@ def test_a_shell_is_made_or_attached_and_several_are_listed(bench: LiveBox, tmp_
             assert text in screen.shows("exit 0")
     with shell("my desk") as screen:
         screen.shows("[my desk]")
-        as_root(bench, "pkill", "-9", "-f", "^sshd: .*@pts")
+        as_root(bench, "pkill", "-9", "-f", "^sshd.*: .*@pts")
         shown = screen.shows("exit 255")
         assert "the session goes on there" in shown
         assert "roost shell box 'my desk'" in shown

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from roles import wait_for
 from workbench import as_person, play, provision, root, ssh_argv
+from workplace import Terminal
 
 from boxes import LiveBox, exec_in
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 
 @pytest.fixture(params=["debian:12", "debian:13"])
@@ -201,6 +202,44 @@ def test_splits_keep_the_folder_by_either_prefix(bench: LiveBox) -> None:
             "a split by C-b -",
         )
         as_person(bench, "ann", "tmux -L keys kill-server")
+
+
+@pytest.fixture
+def near(bench: LiveBox, tmp_path: Path) -> Iterator[Terminal]:
+    """A terminal on this side in which ann has attached to a tmux on the box."""
+    tmux = ["tmux", "-u", "-S", str(tmp_path / "near"), "-f", "/dev/null"]
+    argv = [*ssh_argv(bench, "ann", "-tt"), bench.name, "tmux -u -L look new -s look"]
+    process.run([*tmux, "new-session", "-d", "-x", "100", "-y", "24", "--", *argv])
+    try:
+        yield Terminal(tmux)
+    finally:
+        process.run([*tmux, "kill-server"], check=False)
+        as_person(bench, "ann", "tmux -L look kill-server", check=False)
+
+
+def test_what_a_person_sees(bench: LiveBox, near: Terminal) -> None:
+    """The screen of a real terminal: status line, colours, the wheel, the copy mode's keys."""
+    screen = near.shows(" mem ")
+    status = screen.splitlines()[-1]
+    line = r" look +1 bash\* +load [0-9.]+  mem [0-9.]+/[0-9]+G  +box"
+    assert re.fullmatch(line, status.rstrip()), status
+    near.type("-l", "printf '\\033[38;2;10;200;30mgreen\\033[0m\\n'; seq 200\r")
+    near.shows("\n200\n")
+    capture = [*near.tmux, "capture-pane", "-p", "-e"]
+    for step, first in ((5, "174"), (10, "169")):
+        near.type("-l", "\x1b[<64;10;10M")  # the wheel, as a terminal reports it
+        assert re.search(rf"^{first}\b", near.shows(f"[{step}/"), re.M)
+    near.type("-l", "\x1b<")  # to the beginning of the history, by Emacs' key
+    near.shows("green")
+    assert "\x1b[38;2;10;200;30mgreen" in process.run(capture).stdout
+    near.type("-l", "q")
+    gpu = "#!/bin/sh\necho 37, 2048, 24576\necho 0, 10, 24576\n"
+    exec_in(bench, ["tee", "/usr/local/bin/nvidia-smi"], input=gpu)
+    try:
+        exec_in(bench, ["chmod", "755", "/usr/local/bin/nvidia-smi"])
+        near.shows("  gpu0 37% 2.0/24G  gpu1 0% 0.0/24G  box")
+    finally:
+        exec_in(bench, ["rm", "/usr/local/bin/nvidia-smi"])
 
 
 def test_a_program_on_the_box_fills_the_clipboard_of_the_near_side(bench: LiveBox) -> None:
