@@ -10,6 +10,10 @@ from .terminal import Screen
 RECENT = 16_384
 """Bytes of settled text that are still shown after a flood was cut."""
 
+PIECE = 262_144
+"""Characters that are taken at a time: a flood comes in messages of many megabytes, and each step
+makes copies."""
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -56,10 +60,11 @@ class Stream:
 
     def write(self, text: str) -> None:
         """Append what the program wrote, control characters included."""
-        self._screen.write(_encodable(text))
-        settled = self._screen.take_settled()
-        if settled:
-            self._keep(settled)
+        for start in range(0, len(text), PIECE):
+            self._screen.write(_encodable(text[start : start + PIECE]))
+            settled = self._screen.take_settled()
+            if settled:
+                self._keep(settled)
 
     def take_edit(self) -> Edit:
         """What changed since the last call, as one edit at the end of the shared copy."""
