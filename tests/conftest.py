@@ -83,7 +83,6 @@ TOGETHER = {
     "jobs": ("test_jobs", "test_jobs_survive", "test_transfer", "test_cut_connections"),
     "workbench": (
         "test_roles_tmux",
-        "test_roles_python",
         "test_roles_jupyter",
         "test_lab",
         "test_lab_page",

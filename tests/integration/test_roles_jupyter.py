@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from cli import roost, set_variables
+from cli import roost
 from roles import wait_for
 from websockets.sync.client import connect
 from workbench import (
@@ -25,7 +25,7 @@ from workbench import (
     tunnel,
 )
 
-from boxes import LiveBox, exec_in, reboot
+from boxes import LiveBox, exec_in
 from roost import notebook
 from roost.notebook import Kernel, NotebookServer, TokenRefusedError
 
@@ -37,47 +37,6 @@ SOCKETS = "/run/roost-jupyter"
 @pytest.fixture
 def bench(shared_box: Callable[..., LiveBox]) -> LiveBox:
     return shared_box("workbench-debian-12", provision, os="debian:12")
-
-
-def kernels_that_compute(box: LiveBox, person: str) -> set[str]:
-    """Compute a cell in every kernel that somebody has; their names."""
-    with tunnel(box, person) as server:
-        names = server.kernelspecs()
-        assert names["python3"] == "Python 3 (roost)"
-        for name in names:
-            with server.kernel(name) as kernel:
-                code = "import getpass; print(getpass.getuser()); sum(range(101))"
-                done = kernel.execute(code)
-                assert (done.text, done.result, done.error) == (f"{person}\n", "5050", None)
-    return set(names)
-
-
-TEAM = """
-people_list:
-  - {{name: ann, keys: [{key}]}}
-  - {{name: bob, keys: [{key}]}}
-python_environments:
-  - {{name: default, kernel: {{name: python3, display_name: Python 3 (roost)}}}}
-  - {{name: team, requirements: [six]}}
-  - {{name: mine, owner: ann}}
-"""
-
-
-def set_up_team(box: LiveBox) -> None:
-    key = root(box, "cat /home/debian/.ssh/authorized_keys").strip()
-    set_variables(box, TEAM.format(key=json.dumps(key)))
-    done = roost(box, "up", box.name, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("release", ["12", "13"])
-def test_after_roost_up_a_cell_computes_in_every_kernel_of_every_person(
-    shared_box: Callable[..., LiveBox], release: str
-) -> None:
-    box = shared_box(f"team-debian-{release}", set_up_team, os=f"debian:{release}")
-    shared = {"python3", "team"}
-    expected = {"debian": shared, "ann": shared | {"mine"}, "bob": shared}
-    assert {person: kernels_that_compute(box, person) for person in PEOPLE} == expected
 
 
 def test_doctor_says_whether_notebooks_lose_nothing(bench: LiveBox) -> None:
@@ -95,44 +54,6 @@ def test_doctor_says_whether_notebooks_lose_nothing(bench: LiveBox) -> None:
         assert "warning  box notebooks: " in stock and "not tried with pycrdt 99.0" in stock
     finally:
         as_person(bench, "debian", f"rm -r ~/.jupyter; {restart}")
-
-
-def test_servers_come_back_after_a_reboot_and_leave_with_their_person(
-    shared_box: Callable[..., LiveBox],
-) -> None:
-    box = shared_box("team-debian-13", set_up_team, os="debian:13")
-    token = token_of(box, "ann")
-    reboot(box)
-    with tunnel(box, "ann") as server, server.kernel() as kernel:
-        assert kernel.execute("6 * 7").result == "42"
-    assert token_of(box, "ann") == token
-
-    done = play(box, ["jupyter"], jupyter_people=["debian", "bob"])
-    assert done.returncode == 0, done.text
-    ask = "systemctl is-active roost-jupyter@ann; systemctl is-enabled roost-jupyter@ann"
-    assert root(box, ask, check=False).split() == ["inactive", "disabled"]
-    assert "ann" not in root(box, "cat /etc/sudoers.d/roost-jupyter")
-    root(box, "userdel -r ann")
-    play(box, ["jupyter"], jupyter_people=["debian", "bob"])
-    assert "ann" not in root(box, "ls /var/lib/roost-jupyter")
-
-    check = play(box, ["jupyter"], "--check", jupyter_state="absent")
-    assert check.returncode == 0, check.text
-    undone = play(box, ["jupyter"], jupyter_state="absent")
-    assert undone.returncode == 0, undone.text
-    assert play(box, ["jupyter"], jupyter_state="absent").changed == []
-    places = [
-        "/opt/roost/jupyter",
-        "/run/roost-jupyter/*",
-        "/var/lib/roost-jupyter",
-        "/etc/sudoers.d/roost-jupyter*",
-        "/etc/systemd/system/*roost-jupyter*",
-        "/etc/systemd/system/*/roost-jupyter*",
-        "/var/cache/*.whl",
-    ]
-    left = f"ls -d {' '.join(places)} || true"
-    assert root(box, left) == ""
-    assert root(box, "ls /home/bob") == ""
 
 
 def test_second_run_and_check_find_nothing_to_do(bench: LiveBox) -> None:

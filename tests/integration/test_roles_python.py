@@ -7,8 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from cli import ROOST, roost
 from roles import Outcome, wait_for
 from test_howto import steps
-from workbench import as_person, play, provision, root, tunnel
+from workbench import as_person, play, provision, root, small_disk, tunnel
 
-from boxes import LiveBox, exec_in, ssh
+from boxes import LiveBox, exec_in
 from roost import process
 from roost.content import role_defaults
 
@@ -33,7 +32,17 @@ TRUST = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
 
 @pytest.fixture
 def bench(shared_box: Callable[..., LiveBox]) -> LiveBox:
-    return shared_box("workbench-debian-12", provision, os="debian:12")
+    return shared_box("kernels-debian-12", provision, os="debian:12")
+
+
+@pytest.fixture
+def bare(shared_box: Callable[..., LiveBox]) -> LiveBox:
+    return shared_box("bare-debian-13", give_python, os="debian:13")
+
+
+def give_python(box: LiveBox) -> None:
+    get = "apt-get update -q && apt-get install -q -y python3 python3-apt"
+    root(box, get, timeout=300)
 
 
 def want(box: LiveBox, *environments: dict[str, Any], words: tuple[str, ...] = ()) -> Outcome:
@@ -101,18 +110,6 @@ def test_one_error_for_each_environment_and_the_others_done(bench: LiveBox) -> N
     rest = want(bench, {"name": "unsolvable", "requirements": ["six"]})
     assert rest.returncode == 0, rest.text
     assert "six" in installed(bench, f"{ENVS}/unsolvable")
-
-
-@contextmanager
-def small_disk(box: LiveBox, folder: str, size: str) -> Iterator[None]:
-    """A file system of ``size`` over a folder, mounted from outside: the box has no right to."""
-    words = ["exec", "--privileged", box.now.container]
-    box.sandbox.engine(*words, "mkdir", "-p", folder)
-    box.sandbox.engine(*words, "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
-    try:
-        yield
-    finally:
-        box.sandbox.engine(*words, "umount", "--lazy", folder)
 
 
 def test_a_full_disk_is_said_and_the_next_run_finishes(bench: LiveBox) -> None:
@@ -473,6 +470,25 @@ def test_uv_comes_in_a_wheel_where_no_index_is_reached(bench: LiveBox) -> None:
     assert play(bench, ["python"], **offline, python_uv_wheel=str(wheel)).changed == []
 
 
+def test_undo_keeps_environments_and_kernels(bare: LiveBox) -> None:
+    box = bare
+    check = play(box, ["python"], "--check")
+    assert check.returncode == 0, check.text
+    assert root(box, "ls -A /opt /usr/local/bin") == "/opt:\n\n/usr/local/bin:\n"
+    with small_disk(box, "/opt/roost", "1M"):
+        full = play(box, ["python"])
+    assert full.returncode == 2 and "free some space" in full.text, full.text
+    assert play(box, ["python"]).returncode == 0
+    assert play(box, ["python"]).changed == []
+    undone = play(box, ["python"], python_state="absent")
+    assert undone.returncode == 0, undone.text
+    assert play(box, ["python"], python_state="absent").changed == []
+    left = root(box, "ls -A /opt/roost /usr/local/bin; ls /usr/local/share/jupyter/kernels")
+    assert left.split() == [
+        "/opt/roost:", "bin", "envs", "/usr/local/bin:", "python3"
+    ]  # fmt: skip
+
+
 # A second release of the archive beside the box's own, as people add one for an older Python.
 OLDER_ARCHIVE = """
 set -eu
@@ -483,10 +499,10 @@ apt-get update -q
 
 
 def test_an_interpreter_comes_from_the_archive_or_the_error_says_what_was_tried(
-    shared_box: Callable[..., LiveBox],
+    bare: LiveBox,
 ) -> None:
-    box = shared_box("workbench-debian-13", provision, os="debian:13")
-    older = {"name": "older", "python": "3.11", "owner": "ann"}
+    box = bare
+    older = {"name": "older", "python": "3.11"}
     without: dict[str, Any] = {"python_downloads": False, "python_environments": [older]}
     failed = play(box, ["python"], **without)
     assert failed.returncode == 2
@@ -499,28 +515,7 @@ def test_an_interpreter_comes_from_the_archive_or_the_error_says_what_was_tried(
     root(box, OLDER_ARCHIVE, timeout=300)
     done = play(box, ["python"], **without)
     assert done.returncode == 0, done.text
-    with tunnel(box, "ann") as server, server.kernel("older") as running:
-        code = "import sys; print(*sys.version_info[:2], sys.base_prefix)"
-        assert running.execute(code).text == "3 11 /usr\n"
+    code = "import ipykernel, sys; print(*sys.version_info[:2], sys.base_prefix)"
+    assert root(box, f"{ENVS}/older/bin/python -c '{code}'") == "3 11 /usr\n"
+    assert kernel(box, f"{KERNELS}/older")["argv"][0] == f"{ENVS}/older/bin/python"
     assert play(box, ["python"], **without).changed == []
-
-
-def test_undo_keeps_environments_and_kernels(
-    sandbox_factory: Callable[..., dict[str, LiveBox]],
-) -> None:
-    box = sandbox_factory("bare", os="debian:13")["bare"]
-    ssh(
-        box, "sudo apt-get update -q && sudo apt-get install -q -y python3 python3-apt", timeout=300
-    )
-    check = play(box, ["python"], "--check")
-    assert check.returncode == 0, check.text
-    assert root(box, "ls -A /opt /usr/local/bin") == "/opt:\n\n/usr/local/bin:\n"
-    assert play(box, ["python"]).returncode == 0
-    assert play(box, ["python"]).changed == []
-    undone = play(box, ["python"], python_state="absent")
-    assert undone.returncode == 0, undone.text
-    assert play(box, ["python"], python_state="absent").changed == []
-    left = root(box, "ls -A /opt/roost /usr/local/bin; ls /usr/local/share/jupyter/kernels")
-    assert left.split() == [
-        "/opt/roost:", "bin", "envs", "/usr/local/bin:", "python3"
-    ]  # fmt: skip

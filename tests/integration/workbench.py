@@ -70,6 +70,18 @@ def ssh_argv(box: LiveBox, person: str, *options: str) -> list[str]:
     return ["ssh", "-F", config, "-S", "none", "-o", "BatchMode=yes", "-l", person, *options]
 
 
+@contextmanager
+def small_disk(box: LiveBox, folder: str, size: str) -> Iterator[None]:
+    """A file system of ``size`` over a folder, mounted from outside: the box has no right to."""
+    words = ["exec", "--privileged", box.now.container]
+    box.sandbox.engine(*words, "mkdir", "-p", folder)
+    box.sandbox.engine(*words, "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+    try:
+        yield
+    finally:
+        box.sandbox.engine(*words, "umount", "--lazy", folder)
+
+
 def token_of(box: LiveBox, person: str) -> str:
     return root(box, f"cat /var/lib/roost-jupyter/{person}/token").strip()
 
