@@ -25,9 +25,11 @@ def editor(tmp_path: Path) -> Iterator[Editor]:
         yield Editor(listener)
 
 
-def start(tmp_path: Path, *words: str, stdin: bytes | None = None) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "HOME": str(tmp_path), "RMATE_SOCKET": str(tmp_path / "s")}
-    env |= {"RMATE_PORT": "1"}
+def start(
+    tmp_path: Path, *words: str, stdin: bytes | None = None, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    where = {"HOME": str(tmp_path), "RMATE_SOCKET": str(tmp_path / "s"), "RMATE_PORT": "1"}
+    env = {**os.environ, **where, **(env or {})}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = subprocess.Popen([sys.executable, str(PROGRAM), *words], env=env, **pipes)  # type: ignore[call-overload]
     if stdin is not None:
@@ -160,3 +162,20 @@ def test_the_editor_of_somebody_else_is_sent_nothing(tmp_path: Path, *, stranger
         _, status = os.waitpid(child, 0)
     assert (os.waitstatus_to_exitcode(status) == 1) is not stranger
     assert ("somebody else (user 65534)" in done.stderr) is stranger
+
+
+def test_a_socket_that_leads_nowhere_is_passed_over(tmp_path: Path) -> None:
+    file, left_over = tmp_path / "f", tmp_path / "s"
+    file.write_text("old")
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(left_over))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        editor = Editor(listener)
+        env = {"RMATE_PORT": str(listener.getsockname()[1])}
+        with start(tmp_path, "-w", str(file), env=env) as child:
+            editor.accept()
+            editor.save(str(file), b"new")
+            editor.close(str(file))
+            assert child.wait(20) == 0
+    assert file.read_text() == "new"

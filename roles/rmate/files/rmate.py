@@ -41,7 +41,9 @@ def settings() -> dict[str, str]:
 
 
 def connect(where: dict[str, str]) -> socket.socket:
-    """Connect to the editor: by the person's own socket where there is one, else by the port.
+    """Connect to the editor: by the person's own socket where it leads on, else by the port.
+
+    sshd leaves the file of a socket behind when the connection that it belonged to has ended.
 
     Raises:
         RmateError: nobody answers.
@@ -50,13 +52,16 @@ def connect(where: dict[str, str]) -> socket.socket:
     try:
         if path.is_socket():
             link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            link.connect(str(path))
-            return link
+            try:
+                link.connect(str(path))
+                return link
+            except ConnectionRefusedError:
+                link.close()
         return socket.create_connection((where["host"], int(where["port"])), timeout=10)
     except (OSError, ValueError) as error:
         raise RmateError(
-            f"no editor answers at {path} or {where['host']}:{where['port']} ({error}). Start its "
-            "rmate server there, and connect with: ssh -R 52698:localhost:52698 BOX"
+            f"no editor answers at {path} or {where['host']}:{where['port']} ({error}). On your "
+            "own machine, start its rmate server, and: roost tunnel open BOX rmate"
         ) from None
 
 
@@ -72,8 +77,7 @@ def refuse_strangers(link: socket.socket) -> None:
     if owner not in (None, os.getuid()):
         raise RmateError(
             f"port {link.getpeername()[1]} leads to the editor of somebody else (user {owner}). "
-            f"Connect with a socket of your own: ssh -R {Path('~/.rmate.sock').expanduser()}:"
-            "localhost:52698 BOX"
+            "For a way of your own, on your own machine: roost tunnel open BOX rmate"
         )
 
 
