@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def test_from_a_bare_box_and_back(box: LiveBox) -> None:
     assert "ConditionVirtualization=!container" in sh(box, "systemctl cat earlyoom")
     line = sh(box, "systemctl show -P ExecStart earlyoom | sed 's/.*argv\\[\\]=//; s/ ; ign.*//'")
     guard = exec_in(box, ["timeout", "1", *line.split(), "--dryrun"], check=False)
-    assert "SIGTERM when mem <=  5.00% and swap <= 100.00%" in guard.stderr
+    assert re.search(r"SIGTERM when mem( avail)? <=  5.00% and swap( free)? <= 100", guard.stderr)
     assert "Will avoid killing" in guard.stderr
     assert sh(box, "systemctl is-system-running") == "running\n"
 
@@ -86,17 +87,19 @@ def the_guard_ends_what_eats_the_memory(box: LiveBox, guard: str) -> None:
         start = f'cp /usr/bin/python3 /tmp/{name}; setsid -f /tmp/{name} -c "{eat.format(size)}"'
         ssh(box, f"{start} >/dev/null 2>&1 </dev/null")
     wait_for(lambda: large(box) == {"tmux", "sshd-session", "hog", "next"}, "the hogs")
-    sh(box, f"setsid -f {shlex.join(guard.split())} >/tmp/guard 2>&1 </dev/null")
-    wait_for(lambda: "hog" not in large(box), "the end of the hog")
-    sh(box, "pkill -x earlyoom")
-    assert {"tmux", "sshd-session"} <= large(box), sh(box, "cat /tmp/guard")
+    # Memory stays "short", so that it has to be stopped after the hog, which is quicker there.
+    stop = '#!/bin/sh\\n[ "$EARLYOOM_NAME" = hog ] && pkill -x earlyoom\\n'
+    sh(box, f"printf '{stop}' >/tmp/stop; chmod +x /tmp/stop")
+    command = shlex.join([*guard.split(), "-N", "/tmp/stop"])
+    exec_in(box, ["sh", "-c", f"exec timeout 60 {command} >/tmp/guard 2>&1"], check=False)
+    assert large(box) == {"tmux", "sshd-session", "next"}, sh(box, "cat /tmp/guard")
     assert ssh(box, "id -u").returncode == 0
 
 
 def large(box: LiveBox) -> set[str]:
     """The names of the programs that hold more than 90 MB."""
     lines = sh(box, "ps -eo rss=,comm=").splitlines()
-    return {name for size, name in (line.split() for line in lines if line) if int(size) > 90_000}
+    return {name for size, name in (line.split(None, 1) for line in lines) if int(size) > 90_000}
 
 
 def test_unsupported_system_is_refused_before_anything_changes(based: LiveBox) -> None:
@@ -148,7 +151,7 @@ def test_full_disk_is_one_clear_failure(based: LiveBox) -> None:
 
 def archives(box: LiveBox) -> set[str]:
     """Where apt would ask."""
-    wanted = "apt-get indextargets --format '$(REPO_URI)'"
+    wanted = "apt-get indextargets --no-release-info --format '$(REPO_URI)'"
     return {uri.rstrip("/") for uri in sh(box, wanted).split()}
 
 

@@ -40,7 +40,7 @@ own_security() { # the security archive that the distribution's own sources name
       [ ! -e "$there" ] || cp "$there" "$copies/${file##*/}"
     done
   done
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE)' \
+  apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' \
     -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$copies" \
     | awk '$2 ~ /-security$/ { sub("/$", "", $1); print $1; exit }'
   rm -r "$copies"
