@@ -76,13 +76,13 @@ def ask(remote: Remote) -> dict[str, Any]:
         done = ssh.run(remote.config, remote.box, _PROGRAM, fleet=remote.fleet, input=program)
         found = json.loads(done.stdout[done.stdout.index("{") :])
     except ProcessError as error:
+        if "python3" in error.stderr:
+            raise RoostError(f"{name} has no Python yet", fix=f"roost up {name}") from error
         if "sudo" in error.stderr:
             raise RoostError(
                 f"{name}: only root can read who may log in, and sudo wants a password there",
                 fix="log in as somebody with sudo without a password",
             ) from error
-        if "python3" in error.stderr:
-            raise RoostError(f"{name} has no Python yet", fix=f"roost up {name}") from error
         raise
     except ValueError as error:
         raise RoostError(f"{name} gave no answer that is understood") from error

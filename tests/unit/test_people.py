@@ -11,7 +11,8 @@ import pytest
 
 from roost import people, people_list, public_keys
 from roost.cli import people as verb
-from roost.errors import UsageError
+from roost.errors import RoostError, UsageError
+from roost.job_stream import Remote
 from roost.model import Box
 from roost.people_list import Known, Listed
 from roost.public_keys import PublicKey
@@ -191,6 +192,27 @@ def test_keys_of_an_entry(tmp_path: Path) -> None:
 def test_keys_that_cannot_be_read(tmp_path: Path, item: Any, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         list(people_list.keys_of({"name": "ann", "keys": [item]}, tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("sudo: a password is required", "sudo wants a password"),
+        ("sudo: sorry, you must have a tty to run sudo", "sudo wants a password"),
+        ("sudo: /usr/bin/python3: command not found", "has no Python yet"),
+        ("sh: 1: exec: /usr/bin/python3: not found", "has no Python yet"),
+        ("Traceback: nonsense", "failed with exit code 1"),
+    ],
+)
+def test_boxes_that_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: str
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(RoostError, match=expected):
+        people.ask(Remote(tmp_path / "config", BOX))
 
 
 class Terminal(io.StringIO):

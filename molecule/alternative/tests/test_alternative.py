@@ -59,6 +59,10 @@ def test_sshd(host: Host, user: str) -> None:
     }
     assert {k: effective[k] for k in wanted} == wanted
     assert "/etc/ssh/keys.d/%u" in effective["authorizedkeysfile"]
+    assert effective["authorizedprincipalsfile"] == "/etc/ssh/principals.d/%u"
+    for setting, comment in (("trustedusercakeys", "our people"), ("revokedkeys", "lost")):
+        assert comment in host.check_output(f"ssh-keygen -lf {effective[setting]}")
+    assert host.file("/etc/ssh/principals.d/ann-lee2").contains("^ann-lee2$")
     assert (effective["banner"], sshd(host, "ann-lee2")["banner"]) == ("none", "/etc/issue.net")
 
 
