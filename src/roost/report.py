@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from roost.errors import RoostError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 class Reporter:
@@ -39,14 +41,28 @@ class Reporter:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write a table with a heading; on a terminal it fits the width, in a pipe it is whole."""
-        from rich.table import Table
+        self.console().print(_table(columns, rows))
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*("" if cell is None else _escape(str(cell)) for cell in row))
-        self.console().print(table)
+    def watch(
+        self, look: Callable[[], tuple[Sequence[str], Iterable[Sequence[object]]]], seconds: float
+    ) -> None:
+        """Show a table anew every so many seconds, until Ctrl-C; in a pipe, one after another.
+
+        Args:
+            look: returns the columns and rows of this moment.
+            seconds: to wait in between.
+        """
+        from rich.live import Live
+
+        console = self.console()
+        with Live(_table(*look()), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(seconds)
+                table = _table(*look())
+                if console.is_terminal:
+                    live.update(table, refresh=True)
+                else:
+                    console.print(table)
 
     def mapping(self, values: Mapping[str, object]) -> None:
         """Write names and values, one pair a line, the values in a column."""
@@ -68,6 +84,17 @@ class Reporter:
 
 
 _PIPE_WIDTH = 4096
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else _escape(str(cell)) for cell in row))
+    return table
 
 
 def format_error(error: RoostError) -> str:

@@ -25,6 +25,7 @@ from roost.cli import sandbox as sandbox_verbs
 from roost.cli import shell as shell_verbs
 from roost.cli import ssh as ssh_verbs
 from roost.cli import ssh_config as ssh_config_verbs
+from roost.cli import status as status_verbs
 from roost.cli import transfer as transfer_verbs
 from roost.cli import tunnel as tunnel_verbs
 from roost.cli import up as up_verbs
@@ -38,6 +39,7 @@ GROUPS = (
     host_verbs,
     up_verbs,
     check_verbs,
+    status_verbs,
     people_verbs,
     ssh_verbs,
     ssh_config_verbs,

@@ -1,0 +1,133 @@
+"""``roost status``: every box in one table."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from roost.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from roost.cli.context import Context
+    from roost.status import BoxStatus
+
+COLUMNS = ("BOX", "UP", "LOAD", "MEM", "DISK", "GPU", "USERS", "JOBS", "LAB", "TUN", "NOTE")
+DESCRIPTION = """\
+Ask every box at once how it is. A box that does not answer costs no more than the time-out of a
+connection and holds nobody up. LOAD is per processor, MEM, DISK and GPU what is in use (of the
+fullest file system, and of each processor), USERS who is logged in, JOBS and LAB your own, TUN
+the tunnels that are open to it. A column with nothing in it is left out.
+"""
+
+
+def register(
+    sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the verbs of this group."""
+    parser = sub.add_parser(
+        "status",
+        parents=[common],
+        help="every box in one table: load, memory, disk, jobs, tunnels",
+        description=DESCRIPTION,
+    )
+    parser.add_argument("names", nargs="*", metavar="BOX|GROUP", help="only these")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print JSON, in bytes and seconds")
+    how.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=5.0,
+        metavar="SECONDS",
+        help="ask again and again until Ctrl-C (default: every 5 seconds)",
+    )
+    parser.set_defaults(handler=status)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def status(ctx: Context, args: argparse.Namespace) -> int:
+    """Ask, and show."""
+    if args.watch:
+        with suppress(KeyboardInterrupt):  # it has no other end
+            ctx.out.watch(lambda: _table(*_look(ctx, args.names)), args.watch)
+        return ExitCode.OK
+    found, tunnels = _look(ctx, args.names)
+    if args.json:
+        ctx.out.json([one.as_json() | {"tunnels": tunnels.get(one.box, 0)} for one in found])
+    else:
+        ctx.out.table(*_table(found, tunnels))
+        for one in found:
+            if one.why:
+                ctx.out.note(f"{one.box}: {one.why}")
+    states = {one.state for one in found}
+    if "failed" in states:
+        return ExitCode.FAILED
+    return ExitCode.UNREACHABLE if "unreachable" in states else ExitCode.OK
+
+
+def _look(ctx: Context, names: list[str]) -> tuple[list[BoxStatus], Mapping[str, int]]:
+    from collections import Counter
+
+    from roost import status as asking
+    from roost.cli.boxes import on_each, remotes
+    from roost.tunnels import Tunnels
+
+    ways = remotes(ctx, names)
+    found, _ = on_each(ctx, ways, asking.ask)
+    here = str(ways[0].config)
+    open_now = [t for t in Tunnels(ctx.paths, ctx.environ).list() if str(t.config) == here]
+    return found, Counter(tunnel.box for tunnel in open_now)
+
+
+def _table(
+    found: list[BoxStatus], tunnels: Mapping[str, int]
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    rows = [_row(one, tunnels.get(one.box, 0)) for one in found]
+    columns = zip(COLUMNS, *rows, strict=True)
+    kept = [column for column in columns if column[0] == "BOX" or any(c != "" for c in column[1:])]
+    heads, *cells = zip(*kept, strict=True)
+    return list(map(str, heads)), cells
+
+
+def _row(one: BoxStatus, tunnels: int) -> tuple[object, ...]:
+    shown = tunnels or ""
+    if one.state != "up":
+        state = "down" if one.state == "unreachable" else one.state  # fits a narrow column
+        return (one.box, state, *[""] * 7, shown, "")
+    disk = one.fullest
+    return (
+        one.box,
+        _days(one.uptime),
+        f"{one.load / max(one.cpus, 1):.0%}",
+        f"{1 - one.memory_free / max(one.memory_total, 1):.0%}",
+        f"{1 - disk.free / max(disk.total, 1):.0%} {disk.mount}" if disk else "",
+        " ".join(f"{gpu.busy}%" for gpu in one.gpus),
+        " ".join(one.users),
+        "" if one.jobs is None else one.jobs,
+        "on" if one.lab else "",
+        shown,
+        _note(one),
+    )
+
+
+def _days(seconds: float) -> str:
+    hours = int(seconds // 3600)
+    return (
+        f"{hours // 24} d" if hours >= 48 else f"{hours} h" if hours else f"{seconds / 60:.0f} min"
+    )
+
+
+def _note(one: BoxStatus) -> str:
+    parts = ["reboot"] if one.reboot else []
+    if one.security:
+        parts.append(f"{one.security} security")
+    return ", ".join(parts)
