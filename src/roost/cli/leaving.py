@@ -11,6 +11,7 @@ from roost import files, known_hosts, ssh
 from roost.cli import hosts
 from roost.errors import ExitCode, RoostError, UsageError
 from roost.inventory_edit import hosts_file, remove_host
+from roost.report import Reporter
 from roost.ssh_config import host_key_name
 from roost.tunnels import Tunnels
 
@@ -105,7 +106,9 @@ def carry_out(ctx: Context, plan: Plan) -> dict[str, Any]:
         if plan.purge:
             from roost.cli.up import provision
 
-            provision(ctx, [box.name], playbook="undo", ask_become_pass=plan.ask_become_pass)
+            # Its summary is progress here; what this command has to say is something else.
+            watched = dataclasses.replace(ctx, out=Reporter(ctx.out.stderr, ctx.out.stderr))
+            provision(watched, [box.name], playbook="undo", ask_become_pass=plan.ask_become_pass)
         if plan.key:
             from roost import keys
 
