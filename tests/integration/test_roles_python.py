@@ -336,6 +336,27 @@ def test_the_near_side_registers_lists_and_removes_a_kernel(bench: LiveBox) -> N
     assert nowhere.returncode == 1 and "there is no /home/debian/papers/near" in nowhere.stderr
 
 
+def test_conda_environments_are_found_where_they_are_noted(bench: LiveBox) -> None:
+    made = (
+        "for n in one two; do uv venv -q --clear ~/conda/$n && mkdir -p ~/conda/$n/conda-meta; done"
+    )
+    noted = "printf '%s\\n' ~/conda/one ~/conda/two ~/conda/gone >~/.conda/environments.txt"
+    as_person(bench, "debian", f"export {TRUST}; {made}; mkdir -p ~/.conda; {noted}")
+    added = roost(bench, "kernel", "add", bench.name, "--conda")
+    assert added.returncode == 0, added.stderr
+    assert [line.split(":")[0] for line in added.stdout.splitlines()] == [
+        "kernel one",
+        "kernel two",
+    ]
+    with tunnel(bench, "debian") as server, server.kernel("two") as running:
+        code = "import os, sys; print(sys.prefix, os.environ['CONDA_PREFIX'])"
+        assert running.execute(code).text.split() == ["/home/debian/conda/two"] * 2
+    for name in ("one", "two"):
+        assert roost(bench, "kernel", "remove", bench.name, name).returncode == 0
+    as_person(bench, "debian", "rm -r ~/conda ~/.conda")
+    assert "no conda environment" in roost(bench, "kernel", "add", bench.name, "--conda").stderr
+
+
 def test_the_how_to_page_can_be_followed(bench: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(ROOST).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("ROOST_WORKSPACE", str(bench.workspace.root))

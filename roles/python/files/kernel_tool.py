@@ -193,10 +193,36 @@ def ensure_ipykernel(python: Path, *, install: bool) -> bool:
     return True
 
 
+def conda_environments(home: Path) -> list[str]:
+    """Where somebody's conda and mamba environments are, as far as they are still there.
+
+    Source of the format: conda, mamba and micromamba note the folder of every environment that
+    they make in a line of ``~/.conda/environments.txt``.
+    """
+    try:
+        noted = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line for line in noted if os.access(Path(line) / "bin" / "python", os.X_OK)]
+
+
 def add(args: argparse.Namespace) -> str:
-    """Register an environment as a kernel."""
+    """Register an environment as a kernel, or all conda environments."""
+    if bool(args.path) == args.conda:
+        raise KernelError("nothing to register", "name an environment, or say --conda")
+    if not args.conda:
+        return add_one(args, args.path)
+    if not (found := conda_environments(Path.home())):
+        raise KernelError(
+            "no conda environment is known here", "register one by its path: roost-kernel add PATH"
+        )
+    return "\n".join(add_one(args, path) for path in found)
+
+
+def add_one(args: argparse.Namespace, path: str) -> str:
+    """Register one environment, and say what was done."""
     # The link's own place, not its target: a venv's python is a link to the system's.
-    python = find_python(Path.cwd() / Path(args.path).expanduser())
+    python = find_python(Path.cwd() / Path(path).expanduser())
     name = args.name or python.parent.parent.name.lstrip(".")
     if not NAME.fullmatch(name):
         raise KernelError(f"{name!r} is no kernel name: letters, digits, '.', '_' and '-' (--name)")
@@ -241,7 +267,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="roost-kernel", description=(__doc__ or "").split("\n\n")[0])
     verbs = top.add_subparsers(required=True, metavar="add|remove|list")
     one = verbs.add_parser("add", help="make an environment a kernel")
-    one.add_argument("path", help="a venv, a conda environment, or an interpreter")
+    one.add_argument("path", nargs="?", help="a venv, a conda environment, or an interpreter")
+    one.add_argument("--conda", action="store_true", help="all of your conda environments")
     one.add_argument("--name", help="the kernel's name; default: the environment's folder")
     one.add_argument("--display-name", help="the name on the launcher")
     one.add_argument("--cwd", default="", help="the folder that its notebooks work in")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from roost.cli.boxes import with_verbs
-from roost.errors import ExitCode
+from roost.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from roost.cli.context import Context, Verbs
@@ -53,8 +53,12 @@ def _register_add(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     add.add_argument(
         "path",
         metavar="PATH",
+        nargs="?",
         help="a venv, a conda environment or an interpreter on the box, absolute or below the "
         "home; quote a ~, which this machine's shell would expand",
+    )
+    add.add_argument(
+        "--conda", action="store_true", help="instead of PATH: all of your conda environments"
     )
     add.add_argument("--name", metavar="KERNEL", help="its name (default: the folder's)")
     add.add_argument("--display-name", metavar="TEXT", help="its name on the launcher")
@@ -82,9 +86,11 @@ def register_kernel(ctx: Context, args: argparse.Namespace) -> int:
     options = [f"{option}={value}" for option, value in named.items() if value]
     options += [f"--env={pair}" for pair in args.env]
     options += ["--no-install"] if args.no_install else []
+    if bool(args.path) == args.conda:
+        raise UsageError("name an environment on the box, or say --conda")
     # From the home on: that is where ssh begins, also for a command that becomes root.
-    path = args.path.removeprefix("~/")
-    ctx.out.line(_ask(ctx, args, "add", *options, "--", path))
+    which = ["--conda"] if args.conda else ["--", args.path.removeprefix("~/")]
+    ctx.out.line(_ask(ctx, args, "add", *options, *which))
     ctx.out.note(f"reload the page to see it on the launcher, or open one: roost lab {args.box}")
     return ExitCode.OK
 
