@@ -69,9 +69,9 @@ def demo(ctx: Context, args: argparse.Namespace) -> int:
         box = sandbox.up([NAME], os=args.os)[0]
         ctx.out.note(f"{box.name}: {box.release} at {box.user}@{box.host} port {box.port}")
     with _step(ctx, 2, "provision it over ssh, by Ansible"):
-        from roost.cli.up import provision
+        from roost.cli.up import carry_out, conclude
 
-        provision(ctx, [NAME])
+        conclude(ctx, carry_out(ctx, [NAME]))
     with _step(ctx, 3, "reach it by its name"):
         _show_ssh(ctx)
     with _step(ctx, 4, "JupyterLab on the box, through a tunnel"):

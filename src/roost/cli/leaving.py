@@ -104,11 +104,14 @@ def carry_out(ctx: Context, plan: Plan) -> dict[str, Any]:
     taken = False
     try:
         if plan.purge:
-            from roost.cli.up import provision
+            from roost.cli.up import carry_out, conclude
 
             # Its summary is progress here; what this command has to say is something else.
             watched = dataclasses.replace(ctx, out=Reporter(ctx.out.stderr, ctx.out.stderr))
-            provision(watched, [box.name], playbook="undo", ask_become_pass=plan.ask_become_pass)
+            outcome = carry_out(
+                watched, [box.name], playbook="undo", ask_become_pass=plan.ask_become_pass
+            )
+            conclude(watched, outcome, advise=False)
         if plan.key:
             from roost import keys
 

@@ -58,7 +58,7 @@ def add_password(parser: argparse.ArgumentParser) -> None:
 
 def up(ctx: Context, args: argparse.Namespace) -> int:
     """Plan, run, and say how it ended."""
-    code = provision(
+    outcome = carry_out(
         ctx,
         args.names,
         check=args.check,
@@ -66,38 +66,7 @@ def up(ctx: Context, args: argparse.Namespace) -> int:
         tags=[t for one in args.tags for t in one.split(",") if t],
         ask_become_pass=args.ask_become_pass,
     )
-    return int(code)
-
-
-def provision(
-    ctx: Context,
-    names: Sequence[str],
-    *,
-    playbook: str = "site",
-    check: bool = False,
-    diff: bool = False,
-    tags: Sequence[str] = (),
-    ask_become_pass: bool = False,
-) -> int:
-    """Provision the boxes called ``names``, print the summary and return 0.
-
-    Takes what ``carry_out`` takes.
-
-    Raises:
-        ProvisionError: a task failed somewhere.
-        UnreachableError: a box could not be reached, and nothing failed on the others.
-        InterruptedRunError: the user stopped it.
-    """
-    outcome = carry_out(
-        ctx,
-        names,
-        playbook=playbook,
-        check=check,
-        diff=diff,
-        tags=tags,
-        ask_become_pass=ask_become_pass,
-    )
-    return conclude(ctx, outcome, check=check, advise=playbook == "site")
+    return conclude(ctx, outcome, check=args.check)
 
 
 def carry_out(
@@ -164,8 +133,13 @@ def _ask_password() -> str:
     return getpass.getpass("sudo password on the boxes: ")
 
 
-def conclude(ctx: Context, outcome: Outcome, *, check: bool, advise: bool = True) -> int:
-    """Print the summary, with what to do next if asked for, and return 0; or raise a failure."""
+def conclude(ctx: Context, outcome: Outcome, *, check: bool = False, advise: bool = True) -> int:
+    """Print the summary, with what to do next if asked for, and return 0.
+
+    Raises:
+        ProvisionError: a task failed somewhere.
+        UnreachableError: a box could not be reached, and nothing failed on the others.
+    """
     from roost.report import duration
 
     rows = [(name, *_row(box, check=check)) for name, box in outcome.boxes.items()]
