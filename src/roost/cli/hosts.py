@@ -41,27 +41,30 @@ def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--key-installed", action="store_true", help="your key is on the box already")
     add.set_defaults(handler=add_handler)
+    _register_remove(sub, shared)
 
-    remove = sub.add_parser(
+
+def _register_remove(sub: Verbs, shared: argparse.ArgumentParser) -> None:
+    parser = sub.add_parser(
         "remove",
         parents=[shared],
         help="take a box out of the inventory and the ssh config",
         description="The reverse of add, on this side: tunnels, inventory, ssh config and pinned "
         "host key. The box itself is left as it is, unless --purge or --take-key is given.",
     )
-    remove.add_argument("--purge", action="store_true", help="first undo the roles on the box")
-    remove.add_argument(
+    parser.add_argument("--purge", action="store_true", help="first undo the roles on the box")
+    parser.add_argument(
         "-K",
         "--ask-become-pass",
         action="store_true",
         help="ask for the password that sudo wants on the box, for --purge",
     )
-    remove.add_argument(
+    parser.add_argument(
         "--take-key",
         action="store_true",
         help="take your public key out of authorized_keys on the box; you may need another way in",
     )
-    remove.set_defaults(handler=remove_handler)
+    parser.set_defaults(handler=remove_handler)
 
 
 def add_handler(ctx: Context, args: argparse.Namespace) -> int:
