@@ -24,6 +24,13 @@ class Explanation:
 # {box} is the box; {1} is the pattern's first group. The first that matches is taken.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
+        # Before what ssh said in that login: the box itself is in order.
+        r"With the new configuration of sshd no new login as (\S+)",
+        "with the new configuration of sshd {1} could not log in anew and become root; the former "
+        "configuration is back and works",
+        "see what is new: roost up {box} --tags sshd --check --diff",
+    ),
+    (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "its host key is not the one that was pinned",
         "find out why before you go on; if {box} was rebuilt: roost add --replace-key {box}",

@@ -10,6 +10,12 @@ from roost.explain import explain
 # Wording read off OpenSSH 9.2, apt 2.6, ansible-core 2.19 and uv 0.9.
 CASES = [
     (
+        "With the new configuration of sshd no new login as me could become root on gpu1 within "
+        "60 s (me@192.0.2.7: Permission denied (publickey).). The former configuration is back",
+        "me could not log in anew",
+        "--check --diff",
+    ),
+    (
         "@@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@@\nHost key verification failed.",
         "not the one that was pinned",
         "rebuilt",
