@@ -11,7 +11,7 @@ import pytest
 from boxes import LiveBox, exec_in, ssh
 from roost import content, process
 
-pytestmark = [pytest.mark.box, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 REPOSITORY = content.collection_root()
 

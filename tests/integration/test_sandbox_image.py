@@ -28,7 +28,7 @@ from roost.sandbox.image import Images
 from roost.sandbox.releases import fallback, os_release, parse
 
 # One after the other, on one worker: they share the store.
-pytestmark = [pytest.mark.box, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 RELEASE = fallback(os_release())
 
