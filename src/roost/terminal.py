@@ -24,6 +24,12 @@ _HARMLESS = set("\r\n\t\b")
 # What draws progress bars and colours: cursor movement, erasing, SGR. The rest could leave the
 # terminal of whoever looks in a state that they did not ask for.
 _DRAWING = set("ABCDEFGJKPX@m")
+# What tmux would have undone when it left: margins, mouse, focus, pasting, keys, colours, cursor,
+# and its second screen. Where the cursor was before nobody knows: below all is free of text.
+LEAVE_TMUX = (
+    "\x1b[r\x1b[?1000;1002;1003;1005;1006l\x1b[?1004l\x1b[?2004l\x1b[>4m\x1b[?1l\x1b>"
+    "\x1b[m\x1b(B\x1b[?25h\x1b[?1049l\x1b[999H\r\n"
+)
 
 
 class _Decoder:

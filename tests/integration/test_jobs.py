@@ -263,8 +263,11 @@ def test_a_shell_is_made_or_attached_and_several_are_listed(bench: LiveBox, tmp_
         screen.shows("[my desk]")
         as_root(bench, "pkill", "-9", "-f", "^sshd.*: .*@pts")
         shown = screen.shows("exit 255")
+        assert "[my desk]" not in shown, "tmux's screen is left behind"
         assert "the session goes on there" in shown
         assert "roost shell box 'my desk'" in shown
+        modes = "#{mouse_any_flag}#{keypad_cursor_flag}#{keypad_flag}#{cursor_flag}#{alternate_on}"
+        assert screen.asked(modes) == "00010"
     several = roost(bench, "shell", "box")
     assert several.returncode == 2
     assert "there are several sessions" in several.stderr

@@ -111,6 +111,10 @@ class Terminal:
     def screen(self) -> str:
         return process.run([*self.tmux, "capture-pane", "-p"], check=False).stdout
 
+    def asked(self, format: str) -> str:
+        """What the tmux that draws it says of the terminal."""
+        return process.run([*self.tmux, "display-message", "-p", format]).stdout.rstrip("\n")
+
     def type(self, *keys: str) -> None:
         process.run([*self.tmux, "send-keys", *keys])
 

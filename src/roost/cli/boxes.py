@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
@@ -86,6 +85,9 @@ def on_each(
         What ``work`` returned, in the order of ``ways``, and the exit code: that of the worst
         failure. Failures are printed; they do not stop the others.
     """
+    # It takes as long to import as the rest of the command line does.
+    from concurrent.futures import ThreadPoolExecutor
+
     if not ways:
         raise UsageError("there are no boxes", fix="add one: roost add NAME USER@HOST")
     found: list[T] = []
@@ -106,16 +108,23 @@ def on_each(
 def on_terminal(remote: Remote, script: str) -> int:
     """Run a shell script on the box, on the user's own terminal, and return ssh's exit code.
 
+    Where the connection broke, nothing there has put the terminal back in order; this does.
+
     Raises:
         UsageError: there is no terminal.
     """
     import sys
 
     from roost import process, ssh
+    from roost.terminal import LEAVE_TMUX
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("this needs a terminal", why="standard input or output is none")
     # A terminal that the box has no description of keeps tmux from starting.
     known = 'infocmp "$TERM" >/dev/null 2>&1 || export TERM=xterm-256color; '
     word = ssh.remote_sh(known + script)
-    return process.interactive(ssh.command(remote.config, remote.box.name, word, options=["-t"]))
+    code = process.interactive(ssh.command(remote.config, remote.box.name, word, options=["-t"]))
+    if code == ssh.TRANSPORT_FAILED:
+        sys.stdout.write(LEAVE_TMUX)
+        sys.stdout.flush()
+    return code

@@ -63,7 +63,7 @@ def shell(ctx: Context, args: argparse.Namespace) -> int:
         raise SshError(
             f"the connection to {args.box} was lost",
             why="the session goes on there",
-            fix=f"roost shell {args.box} {name}",
+            fix=shlex.join(["roost", "shell", args.box, name]),
         )
     return ExitCode.OK if code == 0 else ExitCode.FAILED
 
