@@ -94,6 +94,10 @@ def test_the_choices_reach_the_tmux_that_runs(bench: LiveBox) -> None:
         "renumber-windows": "on",
         "escape-time": "10",
         "focus-events": "on",
+        "aggressive-resize": "on",
+        "display-time": "2000",
+        "set-titles": "on",
+        "set-titles-string": '"#h: #S #W"',
         "default-terminal": "tmux-256color",
         "set-clipboard": "on",
         "mode-keys": "emacs",
@@ -107,6 +111,10 @@ def test_the_choices_reach_the_tmux_that_runs(bench: LiveBox) -> None:
     for key, split in (("-", "-v"), (r"\\?\|", "-h"), (r'\\?"', "-v"), (r"\\?%", "-h")):
         assert re.search(rf"prefix +{key} +split-window {split} -c .*pane_current_path", keys), keys
     assert re.search(r"prefix +C-a +send-prefix -2", keys)
+
+
+# As awkward as it gets: what tmux, and what YAML and JSON, would take for more than itself.
+WORDS = "a$HOME \"b'#{c};\\"
 
 
 def test_every_choice_can_be_another(box12: LiveBox) -> None:
@@ -128,6 +136,7 @@ def test_every_choice_can_be_another(box12: LiveBox) -> None:
         tmux_clipboard=False,
         tmux_status=False,
         tmux_agent=False,
+        tmux_options={"set-titles": False, "display-time": 9, "word-separators": WORDS},
         tmux_extra="set-option -g display-panes-time 4321",
     )
     assert done.returncode == 0, done.text
@@ -145,11 +154,15 @@ def test_every_choice_can_be_another(box12: LiveBox) -> None:
         "mode-keys": "vi",
         "status-keys": "vi",
         "status": "off",
+        "set-titles": "off",
+        "display-time": "9",
+        "renumber-windows": "off",
         "display-panes-time": "4321",
     }
     assert {name: now.get(name) for name in wanted} == wanted
     assert "SSH_AUTH_SOCK" in shown(box12, path, "show -g update-environment")
     assert "pane_current_path" not in shown(box12, path, "list-keys -T prefix")
+    assert shown(box12, path, "show -gv word-separators") == f"{WORDS}\n"
 
 
 def test_a_mistake_in_own_lines_is_refused_by_tmux_itself(box12: LiveBox) -> None:
