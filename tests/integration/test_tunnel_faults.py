@@ -193,6 +193,9 @@ def test_the_box_gets_another_address(
     port = free_port()
     old, new = way(boxes["old"]), way(boxes["new"])
     old.open(tunnels, f"{port}:localhost:8000")
+    # It has looked up where the old one is.
+    wait_for(lambda: status_of(tunnels, ":8000").forwards[0].state == "answers")
+    wait_for(lambda: not any("-G" in argv for _, argv in ours(tunnels)))
     text = old.config.read_text().replace(
         f"HostName {old.box.host}\n", f"HostName {new.box.host}\n"
     )

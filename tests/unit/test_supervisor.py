@@ -202,7 +202,7 @@ def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
         config.write_text(f"Host gpu1\n  HostName 127.0.0.1\n  Port {port}\n")
         server.close()
         await server.wait_closed()
-        way = Way(config, "gpu1")
+        way = Way(config, "gpu1", config)
         closed = await way.ask(0.1)
         again = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", port)
         opened = await way.ask(1.0)
@@ -214,6 +214,24 @@ def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
     assert opened is not None
 
 
+def test_asks_at_the_new_address_when_the_inventory_changes(tmp_path: Path) -> None:
+    """Also in the middle of an outage that the old address would never end."""
+    config = tmp_path / "config"
+
+    async def moved() -> None:
+        server = await asyncio.start_server(lambda _, w: w.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        config.write_text("Host box\n  HostName 127.0.0.1\n  Port 1\n")
+        way = Way(config, "box", config)
+        for _ in range(3):
+            assert await way.ask(0.1) is None
+        config.write_text(f"Host box\n  HostName 127.0.0.1\n  Port {port}\n")
+        assert await way.ask(5.0) is not None
+        server.close()
+
+    asyncio.run(moved())
+
+
 def test_leaves_no_ssh_behind_that_reads_the_config(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text('Match exec "sleep 1"\n  User x\nHost *\n  HostName 192.0.2.1\n')
@@ -222,7 +240,7 @@ def test_leaves_no_ssh_behind_that_reads_the_config(tmp_path: Path) -> None:
         return any(str(config) in argv for _, argv in ssh_processes())
 
     async def interrupted() -> None:
-        way = Way(config, "box")
+        way = Way(config, "box", config)
         asked = asyncio.create_task(way.is_known())
         while not reading():
             await asyncio.sleep(0.01)

@@ -68,7 +68,7 @@ class Tunnel:
         self._changed = changed
         self._wake = asyncio.Event()
         self._event = ""
-        self._way = Way(places.config(wish.id), wish.box)
+        self._way = Way(places.config(wish.id), wish.box, Path(wish.config))
 
     def wake(self, event: str = "") -> None:
         """Look now, not at the next turn; ``event`` says what has happened, if anything has."""

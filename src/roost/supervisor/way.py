@@ -50,11 +50,15 @@ class Way:
     Args:
         config: the tunnel's ssh config.
         box: where the tunnel leads to.
+        source: the workspace's ssh config, which that one includes: it changes when the inventory
+            does.
     """
 
-    def __init__(self, config: Path, box: str) -> None:
+    def __init__(self, config: Path, box: str, source: Path) -> None:
         self._config = config
         self._box = box
+        self._source = source
+        self._stamp = 0
         self._hop: Hop | None = None
         self._known = False
         self._address = ""
@@ -130,18 +134,31 @@ class Way:
                 self._address = str(found[0][4][0])
 
     async def _find(self) -> Hop | None:
+        # The address may change while the old one is being asked, and nothing else would tell.
+        if (stamp := _changed_at(self._source)) != self._stamp:
+            self._stamp, self._known = stamp, False
         if not self._known:
             if self._reading is None:
                 reading = asyncio.to_thread(first_hop, self._config, self._box)
                 self._reading = asyncio.create_task(reading)
             # A thread cannot be cancelled; ``end`` waits for it.
             try:
-                self._hop = await asyncio.shield(self._reading)
+                hop = await asyncio.shield(self._reading)
             finally:
                 if self._reading.done():
                     self._reading = None
+            if hop != self._hop:
+                self.stop_asking()
+                self._hop, self._address = hop, ""
             self._known = True
         return self._hop
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 async def _connect(host: str, port: int) -> float | None:
