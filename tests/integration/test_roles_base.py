@@ -14,7 +14,7 @@ from roles import apply, start, wait_for
 from boxes import LiveBox, exec_in, ssh
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.long]
+pytestmark = pytest.mark.box
 
 # Without the larger packages: these tests are about the base itself.
 LEAN = {"base_memory_guard": "none", "base_unattended_upgrades": False}
