@@ -468,6 +468,7 @@ signal.pause()
             "failed (143), the memory guard ended python3 meanwhile: ",
         ),
     ],
+    ids=["the command", "a child of it"],
 )
 def test_the_memory_guard_is_named_where_it_ended_a_job(
     bench: LiveBox, name: str, command: list[str], said: str

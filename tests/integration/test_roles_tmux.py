@@ -334,13 +334,25 @@ def test_sessions_survive_the_last_logout(box12: LiveBox) -> None:
     as_person(box12, "eve", "tmux -L stay kill-server")
 
 
+# Laid out like people's tmux configurations: settings, a file beside it with more, and a shell
+# script in its comments that the file runs from itself.
+OF_THE_REPOSITORY = """\
+# : <<'SETTINGS'
+set -g history-limit 4242
+if-shell '[ -n "$TMUX_CONF_LOCAL" ]' 'source-file "$TMUX_CONF_LOCAL"'
+run 'cut -c3- "$TMUX_CONF" | sh -s apply'
+# SETTINGS
+# apply() {
+#     tmux set -g status-right BY-ITSELF
+# }
+# "$@"
+"""
+
+
 def repository(folder: Path) -> str:
-    """A git repository that is laid out like people's tmux configurations; its commit."""
+    """A git repository with a tmux configuration; its commit."""
     folder.mkdir()
-    (folder / ".tmux.conf").write_text(
-        "set -g history-limit 4242\nif-shell '[ -n \"$TMUX_CONF_LOCAL\" ]' "
-        "'source-file \"$TMUX_CONF_LOCAL\"'\n"
-    )
+    (folder / ".tmux.conf").write_text(OF_THE_REPOSITORY)
     (folder / ".tmux.conf.local").write_text("set -g status-left REPOSITORY\n")
     git = ["git", "-C", folder, "-c", "user.name=t", "-c", "user.email=t@example.org"]
     process.run([*git, "init", "-q"])
@@ -374,6 +386,7 @@ def test_a_configuration_from_a_repository(box12: LiveBox, tmp_path: Path, carry
     assert play(box12, ["tmux"], **wanted).changed == []
     now = options(box12, path)
     assert (now["history-limit"], now["status-left"]) == ("4242", "REPOSITORY")
+    assert now["status-right"] == "BY-ITSELF"
     # A person's own settings stand in for those of the repository, or for all of it.
     own = "echo 'set -g status-left BOB' >~/.tmux.conf.local; "
     say = f"tmux -L repo -f {path} start-server \\; show -g status-left \\; show -g history-limit; "
