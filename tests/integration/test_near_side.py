@@ -181,8 +181,10 @@ def test_from_the_first_add_to_undo(laptop: Laptop, addresses: dict[str, str]) -
     assert taken.returncode == 2
     assert "config:7 defines 'work' already" in taken.stderr
     for name in reversed(BOXES):
-        laptop.run(f"cd ~/work; roost remove {name}")
+        laptop.run(f"cd ~/work; roost remove {name} --take-key")
         assert "user someone-else\n" in laptop.run(f"ssh -G {name}").stdout
+        far = LiveBox(laptop.box.sandbox, name)
+        assert exec_in(far, ["cat", "/home/bob/.ssh/authorized_keys"]).stdout == ""
     laptop.run("cd ~/work; roost ssh-config undo")
     assert laptop.ssh_folder() == before
     laptop.run(f"printf %s {shlex.quote(CONFIG)} | cmp - ~/.ssh/config")
