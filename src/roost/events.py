@@ -31,6 +31,7 @@ class Event:
         box: the box that it is about; empty where it is about all of them.
         role: the role of the task; empty outside of roles.
         task: the name of the task.
+        begun: when it began on this box, in seconds since 1970; 0 where that is not known.
         seconds: how long it took on this box.
         message: what went wrong, or what Ansible says.
         detail: the module's own output, for ``-v`` and for a failure that nobody recognises.
@@ -42,6 +43,7 @@ class Event:
     box: str = ""
     role: str = ""
     task: str = ""
+    begun: float = 0.0
     seconds: float = 0.0
     message: str = ""
     detail: str = ""

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,7 @@ def translate(raw: Mapping[str, Any]) -> Iterator[Event]:
         yield Event(
             kind,
             **common,
+            begun=_time(data.get("start")),
             seconds=float(data.get("duration") or 0.0),
             message=_message(result) if bad else "",
             detail=_detail(result) if bad else "",
@@ -260,6 +262,14 @@ _RESULTS = {
     "skipped": Kind.SKIPPED,
     "unreachable": Kind.UNREACHABLE,
 }
+
+
+def _time(text: object) -> float:
+    """Seconds since 1970 of a time as the runner writes it: ISO 8601, in UTC."""
+    if not text:
+        return 0.0
+    moment = datetime.fromisoformat(str(text))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _stats(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:

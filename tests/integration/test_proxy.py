@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from chromium import CHROMIUM
 from cli import roost
 from tunnel_rig import free_port, ours, tunnels, wait_for
 
@@ -123,19 +124,6 @@ def browse(tmp_path: Path, pac: object, address: str, public_page: int) -> str:
     return process.run(
         [*argv, f"--host-resolver-rules={world}", "--dump-dom", address], timeout=120, check=False
     ).stdout
-
-
-CHROMIUM = (
-    "chromium",
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def test_private_names_take_the_gateway_and_others_do_not(

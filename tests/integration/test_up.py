@@ -110,6 +110,25 @@ def test_failed_task_is_named_explained_and_exits_1(one: LiveBox) -> None:
     assert ssh(one, "test -e never", check=False).returncode == 1
 
 
+def test_page_about_a_run(pair: dict[str, LiveBox], one: LiveBox, tmp_path: Path) -> None:
+    set_playbook(one, TOUCH)
+    page = tmp_path / "run.html"
+    done = roost(one, "up", "--report", str(page))
+    assert done.returncode == 0, done.stderr
+    assert f"report: {page}" in done.stderr
+    assert page.stat().st_mode & 0o777 == 0o600
+    text = page.read_text("utf-8")
+    assert "Provisioned one, two" in text
+    assert text.count("Make the mark</p>") == 2  # changed on both
+    assert len(re.findall(r'<span style="left: [0-9.]+%; width: [1-9][0-9.]*%', text)) == 2
+    # A run that fails has its page too; a place that nothing can be written to is said first.
+    set_playbook(one, FAIL)
+    assert roost(one, "up", "one", "--report", str(page)).returncode == 1
+    assert "its disk is full" in page.read_text("utf-8")
+    nowhere = roost(one, "up", "one", "--report", str(tmp_path / "no" / "run.html"))
+    assert nowhere.returncode == 2 and "no file can be written there" in nowhere.stderr
+
+
 def test_failure_that_nobody_knows_shows_what_the_program_said(one: LiveBox) -> None:
     set_playbook(one, FAIL.replace("No space left on device", "the frobnicator is stuck"))
     done = roost(one, "up", "one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ from roost.errors import (
     ProvisionError,
     RoostError,
     UnreachableError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from roost.cli.context import Context
     from roost.events import BoxOutcome, Event, Outcome
 
@@ -35,6 +39,12 @@ def register(
         "--check", action="store_true", help="say what would change, and change nothing"
     )
     parser.add_argument("--diff", action="store_true", help="show what changes inside files")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write one HTML page about the run: where the time went, changes with their diffs, "
+        "failures with their cause",
+    )
     parser.add_argument(
         "--tags",
         metavar="TAG[,TAG]",
@@ -58,6 +68,8 @@ def add_password(parser: argparse.ArgumentParser) -> None:
 
 def up(ctx: Context, args: argparse.Namespace) -> int:
     """Plan, run, and say how it ended."""
+    page = _page_file(args.report) if args.report else None
+    events: list[Event] | None = [] if page else None
     outcome = carry_out(
         ctx,
         args.names,
@@ -65,8 +77,46 @@ def up(ctx: Context, args: argparse.Namespace) -> int:
         diff=args.diff,
         tags=[t for one in args.tags for t in one.split(",") if t],
         ask_become_pass=args.ask_become_pass,
+        record=events,
     )
+    if page:
+        _write_page(ctx, page, outcome, events or [], check=args.check)
     return conclude(ctx, outcome, check=args.check)
+
+
+def _page_file(name: str) -> Path:
+    """Where the page goes; asked before the run, so that it is not lost at its end.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    from pathlib import Path
+
+    page = Path(name).expanduser()
+    if page.is_dir() or not os.access(page if page.exists() else page.parent, os.W_OK):
+        raise UsageError(f"--report {name}: no file can be written there")
+    return page
+
+
+def _write_page(
+    ctx: Context, page: Path, outcome: Outcome, events: Sequence[Event], *, check: bool
+) -> None:
+    import time
+    from importlib.metadata import version
+    from platform import python_version
+
+    from roost import __version__, files, run_page
+
+    versions = {"roost": __version__, "ansible-core": version("ansible-core")}
+    text = run_page.page(
+        outcome,
+        events,
+        title=f"{'Checked' if check else 'Provisioned'} {', '.join(outcome.boxes)}",
+        ended=time.time(),
+        versions=versions | {"Python": python_version()},
+    )
+    files.replace(page, text.encode())
+    ctx.out.note(f"report: {ctx.paths.display(page)}")
 
 
 def carry_out(
@@ -78,6 +128,7 @@ def carry_out(
     diff: bool = False,
     tags: Sequence[str] = (),
     ask_become_pass: bool = False,
+    record: list[Event] | None = None,
 ) -> Outcome:
     """Run a playbook on the boxes called ``names``, with its progress on standard error.
 
@@ -89,6 +140,7 @@ def carry_out(
         diff: show what changes inside files.
         tags: only the tasks with one of these tags.
         ask_become_pass: ask for the password that sudo wants on the boxes.
+        record: takes every event up, with what changes inside files.
 
     Raises:
         ProvisionError: Ansible could not even start.
@@ -99,8 +151,9 @@ def carry_out(
     from roost import progress, ssh
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
+    inside = diff or record is not None
     plan = planning.make(
-        workspace, fleet, names, playbook=playbook, check=check, diff=diff, tags=tags
+        workspace, fleet, names, playbook=playbook, check=check, diff=inside, tags=tags
     )
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
@@ -112,12 +165,18 @@ def carry_out(
     )
     ctx.out.note(f"{doing} {listed}")
     with progress.choose(ctx.out, plan.boxes, history, verbose=ctx.verbose, diff=diff) as display:
+
+        def listen(event: Event) -> None:
+            display.show(event)
+            if record is not None:
+                record.append(event)
+
         outcome = playbooks.run(
             plan,
             workspace=workspace,
             paths=ctx.paths,
             environ=ctx.environ,
-            listen=display.show,
+            listen=listen,
             become_password=password,
         )
     if outcome.complaint:
