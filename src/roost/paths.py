@@ -59,6 +59,6 @@ class Paths:
     def display(self, path: Path) -> str:
         """``path`` as a person writes it: ``~`` for the home."""
         try:
-            return "~/" + str(path.relative_to(self.home))
+            return str("~" / path.relative_to(self.home))
         except ValueError:
             return str(path)

@@ -76,3 +76,11 @@ def test_link_to_the_roles_is_mended(workspace: ws.Workspace) -> None:
     workspace.ensure_generated()
     assert (link / "galaxy.yml").is_file()
     assert [p.name for p in link.parent.iterdir()] == ["box"]
+
+
+@pytest.mark.parametrize(("below", "shown"), [(".", "~"), ("a/b", "~/a/b"), ("..", None)])
+def test_the_home_is_shown_as_a_person_writes_it(
+    paths: Paths, below: str, shown: str | None
+) -> None:
+    path = Path(os.path.normpath(paths.home / below))
+    assert paths.display(path) == (shown or str(path))
