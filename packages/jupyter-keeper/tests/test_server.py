@@ -85,6 +85,23 @@ def test_nobody_there_while_it_runs_and_a_newcomer_in_the_middle(server: Server,
     run(test)
 
 
+def test_a_cell_that_waits_for_its_kernel_counts_as_running(server: Server, name: str) -> None:
+    """However long the kernel takes: only cells that were loaded as running are put right."""
+
+    async def test() -> None:
+        page = await Page(server, server.notebook("print(1)", name=name)).open(kernel=False)
+        page.document.ycells[0]["execution_state"] = "running"
+        other = await Page(server, name).open(kernel=False)
+        await other.until(lambda: other.state()[0] == "running")
+        await server.request("GET", "/api/keeper")  # looks through all open notebooks
+        third = await Page(server, name).open(kernel=False)
+        assert third.state()[0] == "running"
+        for one in (page, other, third):
+            await one.close()
+
+    run(test)
+
+
 def test_run_all_with_nobody_there_stops_at_the_error(server: Server, name: str) -> None:
     async def test() -> None:
         sources = ("import time; time.sleep(1); print(1)", "print(2); 1 / 0", "print(3)")
@@ -92,7 +109,7 @@ def test_run_all_with_nobody_there_stops_at_the_error(server: Server, name: str)
         first = await Page(server, path).open()
         for index in range(3):
             first.run(index)
-        await asyncio.sleep(0.2)
+        await first.until(lambda: first.got("execute_input"))
         await first.close()
         second = await Page(server, path).open(kernel=False)
         await second.until(lambda: [second.state(i)[0] for i in range(3)] == ["idle"] * 3)

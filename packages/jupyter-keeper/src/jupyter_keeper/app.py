@@ -159,3 +159,5 @@ class KeeperExtension(ExtensionApp):
     async def _on_document_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
         if data.get("action") == "overwrite":
             self._keeper.overwritten(data["room"])
+        elif data.get("action") == "initialize":
+            self._keeper.notebooks.take_note()

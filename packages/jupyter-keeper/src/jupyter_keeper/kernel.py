@@ -18,8 +18,9 @@ from .widgets import OutputWidgets
 RECEIVE_QUEUE = 100_000
 """Messages that may wait for us; the default of 1,000 loses bursts of displays."""
 
-LIVE_WAIT = 3.0
-"""Seconds that an execution waits for our subscription; then its outputs go the stock way."""
+LIVE_WAIT = 30.0
+"""Seconds that an execution waits for our subscription, which a kernel that starts on a busy
+machine takes; then its outputs go the stock way."""
 
 WIDGET_INTERVAL = 0.2
 """Seconds that output captured by widgets is gathered: each update sends all of it."""

@@ -106,6 +106,11 @@ class Notebooks:
                     self._settle(self._known[name])
                 yield self._known[name]
 
+    def take_note(self) -> None:
+        """Notice notebooks that were just loaded, before anybody can run a cell of theirs."""
+        for _ in self:
+            pass
+
     def find(self, cell_id: str, kernel_id: str) -> Notebook | None:
         """The open notebook with that cell, or nothing where there is doubt."""
         books = [book for book in self if _has_cell(book.shared.ycells, cell_id)]
