@@ -103,6 +103,20 @@ def test_nobody_else_reaches_socket_token_kernels_or_process(bench: LiveBox) -> 
         assert kernel.execute("secret").result == "'only in memory'"
 
 
+def test_a_console_attaches_to_a_running_kernel(bench: LiveBox) -> None:
+    trust = "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
+    get = "uv pip install -q --python ~/console/bin/python jupyter-console"
+    as_person(bench, "ann", f"{trust}; uv venv -q --clear ~/console && {get}")
+    console = "~/console/bin/jupyter console --simple-prompt --existing"
+    with tunnel(bench, "ann") as server, server.kernel() as kernel:
+        kernel.execute("kept = 41")
+        # JupyterLab's own terminals have that variable.
+        ask = f"echo 'kept + 1' | JUPYTER_RUNTIME_DIR={SOCKETS}/ann {console}"
+        assert "42" in as_person(bench, "ann", ask).stdout
+        assert kernel.execute("kept").result == "41"
+    as_person(bench, "ann", "rm -r ~/console")
+
+
 def test_the_token_is_needed_all_the_same(bench: LiveBox) -> None:
     with tunnel(bench, "ann") as server, pytest.raises(TokenRefusedError):
         NotebookServer(server.base_url, token_of(bench, "bob")).status()
