@@ -74,7 +74,8 @@ class Client:
 
     def shows(self, pattern: str) -> None:
         """Wait until the terminal has been sent ``pattern``."""
-        wait_for(lambda: re.search(pattern.encode(), self._read()), f"{pattern} on the screen")
+        seen = f"{pattern} on the screen"
+        wait_for(lambda: re.search(pattern.encode(), self._read()), seen, seconds=90)
 
     def _read(self) -> bytes:
         assert self.child.stdout is not None
