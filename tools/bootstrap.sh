@@ -58,6 +58,7 @@ need() {
 need_to_run() {
     need ssh openssh-client
     need rsync rsync
+    need curl curl
     need tmux tmux
     if ! engine_works; then
         # What podman cannot start a container without; Debian only recommends some of it.

@@ -126,7 +126,7 @@ class Runner:
         Raises:
             StepError: it failed and ``check`` is set, or it did not end in time.
         """
-        home = owner.home if owner else Path("/root")
+        home = owner.home if owner else Path(pwd.getpwuid(os.getuid()).pw_dir)
         rights: dict[str, Any] = {}
         if owner and owner.uid != os.getuid():
             groups = os.getgrouplist(owner.name, owner.gid)

@@ -175,6 +175,10 @@ class Places:
         """The ssh config of one tunnel; its path marks the ssh that belongs to it."""
         return self.runtime / f"{wish_id}.conf"
 
+    def included(self, wish_id: str) -> Path:
+        """The link to the workspace's ssh config that the config of one tunnel includes."""
+        return self.runtime / f"{wish_id}.workspace"
+
     def canary(self, wish_id: str) -> Path:
         """The local socket of one tunnel's own probe."""
         return self.runtime / f"{wish_id}.probe"

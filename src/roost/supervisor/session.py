@@ -74,9 +74,13 @@ def write_config(wish: Wish, places: Places) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    quoted = '"' + wish.config.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # By a link: whether a % or $ in an Include is taken literally depends on ssh's version (since
+    # OpenSSH 9.9 it is expanded, ssh_config(5)), and there is no way of writing that suits all.
+    link = places.included(wish.id)
+    link.unlink(missing_ok=True)
+    link.symlink_to(wish.config)
     path = places.config(wish.id)
-    path.write_text(_CONFIG.format(config=quoted), "utf-8")
+    path.write_text(_CONFIG.format(config=f'"{link}"'), "utf-8")
     path.chmod(0o600)
 
 

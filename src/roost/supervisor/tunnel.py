@@ -128,7 +128,7 @@ class Tunnel:
             await self.session.end()
         await self._way.end()
         place = self.places
-        for path in (place.config, place.canary, place.ssh_log):
+        for path in (place.config, place.included, place.canary, place.ssh_log):
             with contextlib.suppress(OSError):
                 path(self.wish.id).unlink(missing_ok=True)
         for forward in self.wish.parsed:
