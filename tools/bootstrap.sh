@@ -27,6 +27,9 @@ main() {
         need_to_run
         ;;
     test)
+        [ "$(id -u)" = 0 ] ||
+            fail "the tests give boxes networks of their own, fill file systems and become other" \
+                "users, which needs root: sudo make test"
         need shellcheck shellcheck
         need strace strace
         need_to_run

@@ -43,6 +43,13 @@ def test_without_the_right_to_install_one_message_says_what_is_missing(clone: Li
     assert ssh(clone, "find roost -type f | sort | xargs sha256sum; dpkg -l").stdout == before
 
 
+def test_the_tests_say_that_they_need_root(clone: LiveBox) -> None:
+    done = ssh(clone, "roost/tools/bootstrap.sh test", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "sudo make test" in done.stderr
+    assert ssh(clone, "test -e roost/.venv", check=False).returncode == 1
+
+
 def test_setup_installs_what_is_missing_and_is_quick_the_second_time(clone: LiveBox) -> None:
     first = ssh(clone, "cd roost && tools/bootstrap.sh setup", timeout=600)
     assert "installing python3-venv" in first.stderr
