@@ -24,7 +24,7 @@ test: ## every gate, and every test but the long ones
 	@$(MAKE) --no-print-directory lint-only
 	pytest -n 3 --no-loadscope-reorder -m "not long"
 
-test-long: ## the tests that take many minutes: faults by the dozen, images built from nothing
+test-long: ## the tests that take many minutes: faults by the dozen, the far end of versions
 	@tools/bootstrap.sh test
 	pytest -n 2 --no-loadscope-reorder -m long
 
@@ -54,4 +54,4 @@ lint-only:
 	lint-imports
 	yamllint .
 	ansible-lint
-	shellcheck tools/*.sh src/roost/sandbox/*.sh
+	shellcheck tools/*.sh src/roost/*/*.sh packages/*/tools/*.sh

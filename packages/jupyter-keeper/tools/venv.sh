@@ -7,7 +7,7 @@
 # are kept (default: .cache in the package). An environment that fits already is used as it is.
 set -eu
 
-here=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 end=${1:?newest or oldest}
 pins=$here/tests/pins/$end.txt
 venv=${2:-$here/.cache}/keeper-venv-$end

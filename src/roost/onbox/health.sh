@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What a box says of itself, one KEY VALUE... a line. POSIX sh, since a bare box has no Python.
 # Bytes and seconds, so that nothing has to be guessed on the other side.
 export LC_ALL=C
