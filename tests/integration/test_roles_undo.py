@@ -18,8 +18,12 @@ from roost.sandbox.files import IDENTITY
 
 pytestmark = pytest.mark.box
 
-# What stays, as docs/what-it-changes.md says: packages with their files, accounts, the locale.
-OURS = "find /etc /usr/local /opt /run /root -xdev -iname '*roost*'"
+OURS = "find /etc /usr/local /root -xdev -iname '*roost*'"
+# The environments stay, with what they run on, as docs/what-it-changes.md says.
+PROGRAMS = (
+    "find /opt/roost ! -type d ! -path '/opt/roost/envs/*' ! -path '/opt/roost/python/*';"
+    "find /run/roost-jupyter /var/lib/roost-jupyter ! -type d"
+)
 UNITS = "systemctl list-unit-files --plain --no-legend 'roost-*'"
 
 
@@ -43,7 +47,7 @@ def test_everything_is_taken_back(box: LiveBox, tmp_path: Path) -> None:
     set_variables(box, yaml.safe_dump({"people_list": [me, ann]}))
     done = roost(box, "up", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sh(box, OURS) != "" and sh(box, UNITS) != ""
+    assert "" not in (sh(box, OURS), sh(box, PROGRAMS), sh(box, UNITS))
     ssh(box, "echo mine > work.txt")
 
     # Where the only key of the connection is one that the roles placed, there is no way back
@@ -60,6 +64,7 @@ def test_everything_is_taken_back(box: LiveBox, tmp_path: Path) -> None:
     assert undone.returncode == 0, undone.text
     assert sh(box, "sshd -T") == before
     assert sh(box, OURS) == ""
+    assert sh(box, PROGRAMS, check=False) == ""
     assert sh(box, UNITS, check=False) == ""
     assert sh(box, "ls -d /etc/ssh/authorized_keys.d /etc/sudoers.d/roost*", check=False) == ""
     assert ssh(box, "cat work.txt; sudo -n id -u").stdout == "mine\n0\n"
