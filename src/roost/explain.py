@@ -33,7 +33,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "its host key is not the one that was pinned",
-        "find out why before you go on; if {box} was rebuilt: roost add --replace-key {box}",
+        "find out why before you go on; if {box} was rebuilt: roost add {box} --renew-host-key",
     ),
     (
         r"Host key verification failed|No \S+ host key is known",
