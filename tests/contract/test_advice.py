@@ -1,4 +1,4 @@
-"""Advice that can be typed: every command of ours in a `fix` is one that the parser knows."""
+"""Commands that can be typed: those of ours in a `fix` and in a page are known to the parser."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from roost import explain
+from roost import content, explain
 from roost.cli.main import build_parser
 
 SOURCE = Path(explain.__file__).parent
+ROOT = content.collection_root()
 COMMAND = re.compile(r"\broost (-w \S+ )?([a-z][a-z-]*)((?: [^\n;,()]*)?)")
 
 
@@ -40,10 +41,23 @@ def advice() -> Iterator[tuple[str, str]]:
         yield "explain", fix.format("X", "X", box="X") if "{" in fix else fix
 
 
+def pages() -> Iterator[tuple[str, str]]:
+    """Where a page shows code, and that code: between backticks, or a line set in."""
+    for top in ("*.md", "docs/**/*.md", "roles/*/README.md"):
+        for file in sorted(ROOT.glob(top)):
+            for line in file.read_text("utf-8").splitlines():
+                shown = [line] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
+                for code in shown:
+                    if code.strip().startswith("roost "):
+                        yield str(file.relative_to(ROOT)), code.strip().partition("  #")[0]
+
+
 def commands() -> list[tuple[str, str, str]]:
     """Where, the verb, and what follows it."""
     return [
-        (where, found[2], found[3]) for where, text in advice() for found in COMMAND.finditer(text)
+        (where, found[2], found[3])
+        for where, text in (*advice(), *pages())
+        for found in COMMAND.finditer(text)
     ]
 
 
@@ -54,19 +68,21 @@ def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
     return {}
 
 
-def test_there_is_a_lot_of_advice() -> None:
-    assert len(commands()) > 40
+def test_there_is_a_lot_of_both() -> None:
+    assert len(list(advice())) > 40
+    assert len(list(pages())) > 40
 
 
 @pytest.mark.parametrize(("where", "verb", "rest"), sorted(set(commands())))
-def test_a_command_in_advice_can_be_typed(where: str, verb: str, rest: str) -> None:
+def test_a_command_can_be_typed(where: str, verb: str, rest: str) -> None:
     known = verbs(build_parser())
     assert verb in known, f"{where}: roost {verb}{rest}"
     parser = known[verb]
     words = rest.partition(" -- ")[0].split()
     inner = verbs(parser)
-    if inner:
-        assert words, f"{where}: roost {verb} needs a verb"
+    if inner and not words:
+        assert where.endswith(".md"), f"{where}: roost {verb} needs a verb"  # a page's name for it
+    elif inner:
         assert words[0] in inner, f"{where}: roost {verb}{rest}"
         parser = inner[words[0]]
     options = {word.rstrip(".:").partition("=")[0] for word in words if word.startswith("-")}
