@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +165,20 @@ class Server:
             return as_text(self.saved(name)[index])
         except json.JSONDecodeError:
             return ""
+
+    def end_kernels(self) -> None:
+        """End all kernels, as "Shut Down All" does."""
+        headers = {"Authorization": f"token {self.token}"}
+
+        def ask(method: str, path: str) -> Any:
+            request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or b"null")
+
+        for kernel in ask("GET", "/api/kernels"):
+            # One that died may be on its way back.
+            with contextlib.suppress(urllib.error.HTTPError):
+                ask("DELETE", f"/api/kernels/{kernel['id']}")
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"token {TOKEN}"}

@@ -409,7 +409,7 @@ def test_edited_on_disk_while_it_runs(server: Server, name: str, outputs: str) -
         await page.idle()
         assert page.text() == lines(100)
         await page.until(lambda: server.saved_text(name=name) == lines(100))
-        assert "changed by git" in file.read_text()
+        await page.until(lambda: "changed by git" in file.read_text())
         await page.close()
 
     run(test)

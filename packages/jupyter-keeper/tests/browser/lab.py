@@ -58,6 +58,24 @@ class Lab:
         self.cell(index).locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Control+Enter")
 
+    def question(self, index: int = 0) -> Locator:
+        """The field of an open ``input()``."""
+        return self.cell(index).locator("input.jp-Stdin-input")
+
+    def answer(self, text: str, index: int = 0) -> None:
+        """Answer an ``input()``; what JupyterLab says of a lost connection takes the keys first."""
+
+        def sent() -> bool:
+            said = self.page.locator(".jp-Dialog", has_text="Server Connection Error")
+            if said.count():
+                said.locator("button", has_text="Close").click()
+            if self.question(index).count():
+                self.question(index).fill(text, timeout=5_000)
+                self.question(index).press("Enter", timeout=5_000)
+            return self.question(index).count() == 0
+
+        self.wait(sent)
+
     def menu(self, *names: str) -> None:
         self.page.locator(".lm-MenuBar-item", has_text=names[0]).click()
         for name in names[1:]:

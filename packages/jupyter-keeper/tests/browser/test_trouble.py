@@ -15,11 +15,11 @@ pytestmark = pytest.mark.browser
 Open = Callable[..., Lab]
 
 
-def ask(lab: Lab, method: str, path: str, **body: str) -> None:
+def ask(lab: Lab, method: str, path: str, body: dict[str, str] | None = None) -> None:
     """Do what the file browser of another page does."""
     url = f"{lab.server.url}/api/contents/{path}"
     headers = {"Authorization": f"token {TOKEN}"}
-    answer = lab.page.request.fetch(url, method=method, headers=headers, data=body or None)
+    answer = lab.page.request.fetch(url, method=method, headers=headers, data=body)
     assert answer.ok, answer.text()
 
 
@@ -29,7 +29,7 @@ def test_renamed_while_it_runs(server: Server, open_lab: Open, name: str) -> Non
     lab.run()
     lab.wait_text("line 5\n")
     moved = f"moved-{name}"
-    ask(lab, "PATCH", path, path=moved)
+    ask(lab, "PATCH", path, {"path": moved})
     seen = lab.text()
     lab.wait(lambda: len(lab.text()) > len(seen))
     (server.root / f"{name}.stop").touch()
@@ -64,7 +64,7 @@ def test_edited_on_disk_while_it_runs(server: Server, open_lab: Open, name: str)
     lab.wait_prompt("[1]:")
     lab.wait(lambda: is_complete(lab.text()))
     lab.wait(lambda: is_complete(server.saved_text(name=name)))
-    assert "changed by git" in file.read_text()
+    lab.wait(lambda: "changed by git" in file.read_text())
 
 
 def test_deleted_while_it_runs(server: Server, open_lab: Open, name: str) -> None:
