@@ -32,6 +32,10 @@ main() {
                 "users, which needs root: sudo make test"
         need shellcheck shellcheck
         need strace strace
+        need curl curl
+        need ip iproute2
+        need iptables iptables
+        need openssl openssl
         need_to_run
         need_browser
         ;;
@@ -61,7 +65,6 @@ need() {
 need_to_run() {
     need ssh openssh-client
     need rsync rsync
-    need curl curl
     need tmux tmux
     if ! engine_works; then
         # What podman cannot start a container without; Debian only recommends some of it.
