@@ -480,7 +480,8 @@ def test_the_memory_guard_is_named_where_it_ended_a_job(
     guard(bench)
     roost(bench, "run", "box", "-n", name, "--", *command)
     until(lambda: "has eaten" in jobs.log(way(bench), name), "it holds memory")
-    as_root(bench, "systemctl", "start", "earlyoom")
+    # It may be stopped again before its start is told.
+    as_root(bench, "systemctl", "start", "--no-block", "earlyoom")
     waited = roost(bench, "wait", "box", name)
     assert waited.returncode == 143
     assert said + "the box was running out of memory" in waited.stderr
@@ -489,8 +490,8 @@ def test_the_memory_guard_is_named_where_it_ended_a_job(
 
 def guard(box: LiveBox) -> None:
     """The real earlyoom in its own unit, which a container's rights are too few for as it is."""
-    spared = "'^(init|systemd.*|dbus.*|sshd.*|tmux.*)$'"
-    command = f"/usr/bin/earlyoom -r 0 -s 100 -m 99,1 --avoid {spared}"
+    choice = "--prefer '^python3$' --avoid '^(init|systemd.*|dbus.*|sshd.*|tmux.*)$'"
+    command = f"/usr/bin/earlyoom -r 0 -s 100 -m 99,1 {choice}"
     script = (
         "export DEBIAN_FRONTEND=noninteractive; apt-get -qq install earlyoom; "
         "systemctl stop earlyoom; printf '[Service]\\nExecStart=%s\\n' \"$1\" "

@@ -10,16 +10,18 @@ import pytest
 from cli import roost, root
 from workplace import as_root, as_user, equip, terminal, until, way
 
-from boxes import LiveBox, reboot
+from boxes import RELEASES, LiveBox, reboot
 from roost import jobs, ssh
 
 pytestmark = pytest.mark.box
 
 
-@pytest.fixture
-def bench(shared_box: Callable[..., LiveBox]) -> LiveBox:
+# The box of the other tests of jobs, and one of every other release.
+@pytest.fixture(params=[None, *RELEASES[1:]])
+def bench(request: pytest.FixtureRequest, shared_box: Callable[..., LiveBox]) -> LiveBox:
     """The box, with no tmux server on it."""
-    box = shared_box("jobs", prepare=equip)
+    name = "jobs" if request.param is None else f"jobs-{request.param.replace(':', '-')}"
+    box = shared_box(name, prepare=equip, os=request.param)
     as_user(box, "tmux kill-server 2>/dev/null; rm -rf ~/.local/state/roost")
     return box
 
@@ -28,7 +30,9 @@ def log_out(box: LiveBox) -> None:
     """End every login of the person, and wait until logind has closed them all."""
     # Other tests have shared connections of their own open, for some minutes.
     as_root(box, "pkill", "-f", r"^sshd.*: \w+[ @]", check=False)
+    # systemd 257 counts the person's own manager as a session, too.
     script = "for s in $(loginctl list-sessions --no-legend | awk '{print $1}'); do "
+    script += "[ $(loginctl show-session $s -P Class) = manager ] || "
     script += "loginctl show-session $s -P State; done; true"
 
     def gone() -> bool:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from roost.onbox.files import read_json, write_json
@@ -57,7 +58,8 @@ def new_session(*args: str) -> None:
     manager = "org.freedesktop.login1.Manager"
     kills = output(*login, manager, "KillUserProcesses", check=False).split() == ["b", "true"]
     if not kills or tmux("list-sessions", check=False):
-        start_patiently(*args)
+        # A server that is just about to end takes no more sessions.
+        patiently(lambda: tmux("new-session", "-d", *args), "server")
         return
     if output("loginctl", "show-user", str(os.getuid()), "-P", "Linger", check=False) != "yes\n":
         raise RefusalError(
@@ -66,20 +68,27 @@ def new_session(*args: str) -> None:
             "roost ssh BOX -- sudo loginctl enable-linger '$USER'",
         )
     unit = ("--property=Type=forking", "--property=KillMode=process", "--collect", "--quiet")
-    output("systemd-run", "--user", *unit, "--", "tmux", "-u", "new-session", "-d", *args)
+    words = ("systemd-run", "--user", *unit, "--", "tmux", "-u", "new-session", "-d", *args)
+    # A login while the person's systemd stops or starts gets no session, and does not know it.
+    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    patiently(lambda: output(*words), "connect")
 
 
-def start_patiently(*args: str) -> None:
-    """``tmux new-session -d``; once more where the server was just about to end.
+def patiently(start: Callable[[], object], passing: str) -> None:
+    """Call ``start``, for some seconds again where it fails for what passes.
+
+    Args:
+        start: raises ``RefusalError`` where it fails.
+        passing: a word that is in what it then says.
 
     Raises:
-        RefusalError: tmux fails for another reason.
+        RefusalError: it fails for another reason, or does not stop failing.
     """
-    for left in reversed(range(10)):
+    for left in reversed(range(50)):
         try:
-            tmux("new-session", "-d", *args)
+            start()
         except RefusalError as refusal:
-            if not left or "server" not in refusal.args[0]:
+            if not left or passing not in refusal.args[0]:
                 raise
             time.sleep(0.1)
         else:
