@@ -21,7 +21,7 @@ from test_roles_base import LEAN, sh
 from boxes import LiveBox, exec_in, reboot, ssh, start_boxes
 from roost import process
 
-pytestmark = [pytest.mark.box, pytest.mark.long, pytest.mark.timeout(24 * 3600)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(24 * 3600)]
 
 ROLES = ["base", "people", "sshd"]
 SEED = 20270131
