@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from box import Runner, StepError
+from box import Runner, StepError, make_venv
 
 # What release_name() makes.
 RELEASE = re.compile(r"[0-9a-f]{12}")
@@ -96,7 +96,7 @@ class Releases:
             self.runner([*venv, str(release)])
             pip = [self.uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
         else:
-            self.runner([PYTHON, "-m", "venv", str(release)])
+            make_venv(self.runner, Path(PYTHON), release)
             pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         locked, constraints = release / "roost-lock.txt", release / "roost-constraints.txt"
         locked.write_text(lock, encoding="utf-8")

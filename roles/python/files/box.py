@@ -180,6 +180,17 @@ class Runner:
         return StepError(said or f"{done.args[0]} ended with exit code {done.returncode}", fix)
 
 
+def make_venv(runner: Runner, python: Path, folder: Path) -> None:
+    """Make a new virtual environment with pip, without uv.
+
+    Raises:
+        StepError: it cannot be made.
+    """
+    runner([str(python), "-m", "venv", "--clear", "--without-pip", str(folder)])
+    # As a step of its own: venv would keep to itself why that fails.
+    runner([str(folder / "bin" / "python"), "-m", "ensurepip", "--upgrade", "--default-pip"])
+
+
 # What the programs say, and what to do about it.
 CURES = {
     "no space left": "free some space there (df -h shows where), then run this again",

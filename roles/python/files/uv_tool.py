@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from box import Runner, StepError
+from box import Runner, StepError, make_venv
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 
@@ -53,7 +53,7 @@ class Uv:
             return False
         if not check:
             wanted = self.wheel or f"uv=={self.version}"
-            self.runner([str(SYSTEM_PYTHON), "-m", "venv", "--clear", str(self.home)])
+            make_venv(self.runner, SYSTEM_PYTHON, self.home)
             offline = ["--no-index"] if self.wheel else []
             pip = [str(self.home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
             self.runner([*pip, "--disable-pip-version-check", *offline, wanted])
@@ -150,8 +150,11 @@ class Interpreters:
         )
         if done.returncode == 0:
             return ""
-        causes = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        return f"uv says: {causes[0].removeprefix('error: ')} ({causes[-1]})" if causes else "?"
+        causes = [re.sub(r"^\s*(error|Caused by): ", "", c) for c in done.stderr.splitlines()]
+        # What was wanted, from which address, and what came of it.
+        first, *rest = [c.strip() for c in causes if c.strip()] or ["nothing"]
+        told = [first, *[c for c in rest if "://" in c][:1], *rest[-1:]]
+        return "uv says: " + ": ".join(dict.fromkeys(told))
 
 
 def index_settings(config: Mapping[str, Any]) -> dict[str, str]:
