@@ -513,8 +513,12 @@ def test_undo_keeps_environments_and_kernels(bare: LiveBox) -> None:
 # A second release of the archive beside the box's own, as people add one for an older Python.
 OLDER_ARCHIVE = """
 set -eu
-cd /etc/apt/sources.list.d
-sed 's/trixie/bookworm/g' debian.sources >older.sources
+cd /etc/apt
+if [ -s sources.list ]; then
+    sed 's/trixie/bookworm/g' sources.list >sources.list.d/older.list
+else
+    sed 's/trixie/bookworm/g' sources.list.d/debian.sources >sources.list.d/older.sources
+fi
 apt-get update -q
 """
 
