@@ -13,7 +13,7 @@ from cli import ROOST, roost, set_variables
 from boxes import LiveBox, ssh
 from roost import process
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 
 def test_both_runs_succeed_and_nothing_is_left_to_do(box: LiveBox, tmp_path: Path) -> None:
