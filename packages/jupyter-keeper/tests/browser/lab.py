@@ -36,6 +36,12 @@ class Lab:
         self.server = server
         self._url = f"http://127.0.0.1:{port}/lab/tree/{path}?token={server.token}&reset"
         self.console: list[str] = []
+        # A person closes these, and waits; both come up on a slow machine or link.
+        told = self.page.locator(
+            ".jp-Dialog", has_text=re.compile(r"Connection Error|time to load")
+        )
+        button = told.locator("button", has_text=re.compile("^(Close|Continue waiting)$"))
+        self.page.add_locator_handler(told, lambda: button.click(), no_wait_after=True)  # noqa: PLW0108
         self.page.on("console", lambda message: self.console.append(message.text))
 
     def open(self, *, kernel: bool = True) -> Lab:

@@ -151,7 +151,7 @@ def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name:
     lab.wait(lambda: lab.text(2) == "frame 4\n")
     lab.shot("updates-live")
     other = open_lab(path)
-    assert other.text() == live
+    other.wait(lambda: other.text() == live)
 
 
 @pytest.mark.parametrize("when", ["connected", "away", "stalled"])
@@ -252,7 +252,7 @@ def test_two_browsers_see_the_same(server: Server, open_lab: Open, name: str) ->
     for lab in (one, other):
         lab.wait_prompt("[2]:", 1)
         lab.wait_text("second\n", 1)
-        assert lab.text(0) == lines(20)
+        lab.wait(lambda lab=lab: lab.text(0) == lines(20))
 
 
 def test_kernel_restarted_from_the_new_browser(server: Server, open_lab: Open, name: str) -> None:
