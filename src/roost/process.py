@@ -16,6 +16,8 @@ from typing import IO
 from roost.errors import MissingProgramError, ProcessError, ProcessTimeoutError
 
 Argv = Sequence[str | os.PathLike[str]]
+# Seconds that a program which is to end has to clean up after itself.
+GRACE = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ def run(
         try:
             out, err = child.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired:
-            _kill_group(child)
+            _end_group(child)
             raise ProcessTimeoutError(
                 f"{words[0]} did not end within {timeout:g} s", why=display(words), fix=fix
             ) from None
         except BaseException:
-            _kill_group(child)
+            _end_group(child)
             raise
     done = Completed(words, child.returncode, out, err)
     if check and done.returncode != 0:
@@ -174,9 +176,20 @@ def _interrupt_is_the_programs() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _kill_group(child: subprocess.Popen[str]) -> None:
+def _end_group(child: subprocess.Popen[str]) -> None:
+    """End a program and its children, politely first.
+
+    A podman that is killed in the middle of a start forgets the container that it had half made.
+    """
     try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        child.kill()
-    child.wait()
+        _signal_group(child, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE)
+    finally:
+        _signal_group(child, signal.SIGKILL)
+        child.wait()
+
+
+def _signal_group(child: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
