@@ -21,7 +21,8 @@ def test_a_real_server_and_kernel(end: str) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.long
 @pytest.mark.timeout(1900)
-@pytest.mark.parametrize("end", ["newest", pytest.param("oldest", marks=pytest.mark.long)])
+@pytest.mark.parametrize("end", ["newest", "oldest"])
 def test_a_real_browser(end: str) -> None:
     run_suite(end, "tests/browser")
