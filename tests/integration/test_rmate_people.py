@@ -111,7 +111,7 @@ def test_nobody_reaches_the_socket_of_another(people: dict[str, Person], tunnels
     program = f"import socket; socket.socket(socket.AF_UNIX).connect('{path}'); print('in')"
     asked = {name: people[name].run(f'python3 -c "{program}"') for name in PEOPLE}
 
-    assert asked["ann"].stdout == "in\n"
+    assert asked["ann"].stdout == "in\n", asked["ann"].stderr
     assert "PermissionError" in asked["bob"].stderr
 
 

@@ -197,6 +197,22 @@ def test_any_answer_proves_a_session_alive(there: Places) -> None:
     assert not asyncio.run(probe.alive(path, 0.2))
 
 
+def test_the_end_of_ssh_itself_is_no_answer(there: Places) -> None:
+    """An ssh that gives up (a forward was refused) closes what it listens on, then the rest."""
+    path = str(there.runtime / "canary")
+
+    async def ask() -> bool:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            server.close()
+            writer.close()
+
+        server = await asyncio.start_unix_server(serve, path)
+        return await probe.alive(path, 5.0)
+
+    assert not asyncio.run(ask())
+
+
 def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
     """A question that is not answered does not hold up the next one."""
     config = tmp_path / "config"

@@ -52,12 +52,24 @@ async def alive(path: str, timeout: float) -> bool:
             reader, writer = await asyncio.open_unix_connection(path)
             with contextlib.closing(writer):
                 writer.write(_CANARY_QUESTION)
-                await reader.read(1)
-                return True
+                if await reader.read(1):
+                    return True
     except (ConnectionResetError, BrokenPipeError):
-        return True
+        pass
     except (OSError, TimeoutError):
         return False
+    # The box said no; or ssh itself has just ended, and then nobody listens here any more: the
+    # kernel closes files in the order of their numbers, so the listening socket goes first.
+    return await _is_listening(path)
+
+
+async def _is_listening(path: str) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def ask(forward: Forward, language: str, timeout: float) -> Answer:
