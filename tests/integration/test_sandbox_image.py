@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,10 +35,11 @@ RELEASE = fallback(os_release())
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
+def store(engine: Engine) -> Iterator[Path]:
     """A podman with a store of its own, as a program."""
     assert engine.kind == "podman", "these tests need podman"
-    folder = tmp_path_factory.mktemp("store")
+    # Short: podman takes 50 characters for its run-time folder, and no more.
+    folder = Path(tempfile.mkdtemp(prefix="store-"))
     (folder / "containers.conf").write_text('[containers]\nnetns = "none"\n')
     # A registry that is never there, whatever the machine reaches.
     (folder / "registries.conf").write_text(
