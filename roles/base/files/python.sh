@@ -13,4 +13,6 @@ until said=$(apt-get -qq update 2>&1); do
   echo "$said"
   exit 1
 done
+# An archive that cannot be reached is a warning to apt; it is what explains the next failure.
+echo "$said"
 apt-get $wait_for_lock -qq -y --no-install-recommends install python3 python3-apt
