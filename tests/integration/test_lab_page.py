@@ -23,7 +23,7 @@ from roost import process
 from roost.tunnels import Tunnels
 
 __all__ = ["tunnels"]
-pytestmark = [pytest.mark.box, pytest.mark.browser]
+pytestmark = [pytest.mark.box, pytest.mark.browser, pytest.mark.long]
 
 SOURCE = """
 import itertools, pathlib, time
