@@ -7,6 +7,9 @@ from keeper_suite import PACKAGE, python_of
 
 from roost import process
 
+# Minutes each, and with time limits of their own that other work beside them breaks.
+pytestmark = pytest.mark.long
+
 
 def run_suite(end: str, *words: str) -> None:
     argv = [python_of(end), "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
@@ -21,7 +24,6 @@ def test_a_real_server_and_kernel(end: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.long
 @pytest.mark.timeout(1900)
 @pytest.mark.parametrize("end", ["newest", "oldest"])
 def test_a_real_browser(end: str) -> None:
