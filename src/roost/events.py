@@ -22,6 +22,12 @@ class Kind(enum.StrEnum):
     TEXT = "text"  # what Ansible itself says
 
 
+# What ends a task on one box.
+RESULTS = frozenset(
+    {Kind.OK, Kind.CHANGED, Kind.SKIPPED, Kind.IGNORED, Kind.FAILED, Kind.UNREACHABLE}
+)
+
+
 @dataclass(frozen=True)
 class Event:
     """One step of a run.
@@ -79,6 +85,15 @@ class BoxOutcome:
     failures: list[Event] = field(default_factory=list)
     unreachable: Event | None = None
     at: str = ""
+
+    @property
+    def state(self) -> str:
+        """``unreachable``, ``failed``, ``changed`` or ``in order``: the worst that is true."""
+        if self.unreachable:
+            return "unreachable"
+        if self.failures:
+            return "failed"
+        return "changed" if self.changed else "in order"
 
 
 @dataclass

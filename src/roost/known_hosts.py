@@ -19,6 +19,7 @@ from pathlib import Path
 from roost import files, process, ssh
 from roost.errors import RoostError, UsageError
 from roost.model import Box, Fleet
+from roost.public_keys import fingerprint
 from roost.ssh_config import word
 from roost.ssh_failure import HostKeyError, explain_failure
 
@@ -47,8 +48,7 @@ class HostKey:
     @property
     def fingerprint(self) -> str:
         """The fingerprint as ssh shows it, ``SHA256:`` and 43 characters."""
-        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+        return fingerprint(self.blob)
 
     def __str__(self) -> str:
         return f"{self.algorithm} {self.fingerprint}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from roost.events import Event, History, Kind
+from roost.events import RESULTS, Event, History, Kind
 from roost.explain import explain
 from roost.report import Reporter, duration
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 SLOW_SECONDS = 5.0
-_RESULTS = {Kind.OK, Kind.CHANGED, Kind.SKIPPED, Kind.IGNORED, Kind.FAILED, Kind.UNREACHABLE}
 _STYLES = {
     Kind.OK: "green",
     Kind.CHANGED: "yellow",
@@ -90,7 +89,7 @@ class PlainProgress:
                 self._out.note(event.message.rstrip())
         elif event.kind is Kind.TASK:
             self._heading(event)
-        elif event.kind in _RESULTS:
+        elif event.kind in RESULTS:
             line = result_line(event)
             if self._verbose and not line:
                 line = f"{event.box}: {event.kind}  {event.step}"
@@ -156,7 +155,7 @@ class LiveProgress:
             line.step, line.kind = event.step, None
             if event.kind is Kind.START:
                 line.since = time.monotonic()
-            elif event.kind in _RESULTS:
+            elif event.kind in RESULTS:
                 line.kind = event.kind
                 line.changed += event.kind is Kind.CHANGED
                 self._done[event.step] = event.seconds

@@ -20,6 +20,12 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 CERTIFICATE = "-cert-v01@openssh.com"
 
 
+def fingerprint(blob: str) -> str:
+    """The fingerprint of a key in base64 as ssh shows it, ``SHA256:`` and 43 characters."""
+    digest = hashlib.sha256(base64.b64decode(blob)).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """One public key.
@@ -39,8 +45,7 @@ class PublicKey:
     @property
     def fingerprint(self) -> str:
         """The fingerprint as ssh-keygen shows it, ``SHA256:`` and 43 characters."""
-        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+        return fingerprint(self.blob)
 
     @property
     def algorithm(self) -> str:

@@ -10,11 +10,9 @@ from importlib import resources
 
 import jinja2
 
-from roost.events import Event, Kind, Outcome
+from roost.events import RESULTS, Event, Kind, Outcome
 from roost.explain import explain
 from roost.report import duration
-
-_ENDED = {Kind.OK, Kind.CHANGED, Kind.SKIPPED, Kind.IGNORED, Kind.FAILED, Kind.UNREACHABLE}
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def page(
         ended: when, in seconds since 1970.
         versions: what ran it, by name.
     """
-    results = [event for event in events if event.box and event.kind in _ENDED and event.begun]
+    results = [event for event in events if event.box and event.kind in RESULTS and event.begun]
     lines = {name: list(_spans(name, results)) for name in outcome.boxes}
     source = resources.files("roost").joinpath("run_page.html.j2").read_text("utf-8")
     template = jinja2.Environment(
@@ -81,8 +79,7 @@ def page(
 
 def _row(name: str, outcome: Outcome) -> tuple[str, str, int, int]:
     box = outcome.boxes[name]
-    state = "unreachable" if box.unreachable else "failed" if box.failures else ""
-    return name, state or ("changed" if box.changed else "in order"), box.changed, box.ok
+    return name, box.state, box.changed, box.ok
 
 
 def _spans(box: str, results: Sequence[Event]) -> Iterator[Span]:

@@ -61,11 +61,7 @@ def check(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _state(box: BoxOutcome) -> str:
-    if box.unreachable:
-        return "unreachable"
-    if box.failures:
-        return "failed"
-    return "differs" if box.changed else "in order"
+    return "differs" if box.state == "changed" else box.state
 
 
 def _as_json(outcome: Outcome) -> list[dict[str, object]]:

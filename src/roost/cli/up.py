@@ -218,14 +218,9 @@ def conclude(ctx: Context, outcome: Outcome, *, check: bool = False, advise: boo
 
 
 def _row(box: BoxOutcome, *, check: bool) -> tuple[str, int, int, str]:
-    same = box.ok - box.changed
-    if box.unreachable:
-        return "unreachable", box.changed, same, ""
-    if box.failures:
-        return "failed", box.changed, same, box.failures[0].step
-    if not box.changed:
-        return "in order", 0, same, ""
-    return ("would change" if check else "changed"), box.changed, same, ""
+    state = "would change" if check and box.state == "changed" else box.state
+    step = box.failures[0].step if box.state == "failed" else ""
+    return state, box.changed, box.ok - box.changed, step
 
 
 def explain_failures(ctx: Context, outcome: Outcome) -> None:
