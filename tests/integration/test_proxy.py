@@ -249,5 +249,6 @@ def test_the_port_may_be_chosen_and_its_holder_is_named(site: Site, tunnels: Tun
         taken = roost(site.gate, "proxy", "gate", *words)
     assert taken.returncode == ExitCode.USAGE, taken.stderr
     assert f"process {os.getpid()}" in taken.stderr
+    assert "roost proxy gate --port " in taken.stderr
 
     assert settings(site, *words)["socks"] == f"socks5h://127.0.0.1:{port}"
