@@ -157,7 +157,7 @@ def carry_out(
     )
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
-    password = _ask_password() if ask_become_pass else None
+    password = ask_password() if ask_become_pass else None
     history = playbooks.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
     doing = (
@@ -186,7 +186,8 @@ def carry_out(
     return outcome
 
 
-def _ask_password() -> str:
+def ask_password() -> str:
+    """The password that sudo wants on the boxes, from the terminal."""
     import getpass
 
     return getpass.getpass("sudo password on the boxes: ")
