@@ -108,11 +108,15 @@ import pwd  # noqa: E402
 import re  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.roost_keys import (  # noqa: E402
-    RefusedError,
-    key_lines,
-    split_options,
-)
+
+try:  # in the collection, which does not look into a role's own module_utils
+    from ansible_collections.roost.box.plugins.module_utils.roost_keys import (
+        RefusedError,
+        key_lines,
+        split_options,
+    )
+except ImportError:  # a role of a checkout, by its short name
+    from ansible.module_utils.roost_keys import RefusedError, key_lines, split_options
 
 PERSON = re.compile("name|full_name|keys|boxes|sudo|shell|groups|until|state|home")
 # useradd(8) of Debian and Ubuntu: at most 32 characters, no upper case.
