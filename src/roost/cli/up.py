@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from roost.cli.context import Context
+    from roost.cli.sealed import Session
     from roost.events import BoxOutcome, Event, Outcome
 
 
@@ -32,13 +34,18 @@ def register(
         parents=[common],
         help="provision boxes; run it again any time",
         description="Bring boxes to the state that the inventory describes. Without a name: "
-        "every box. It may be stopped at any time; the next run finishes the job.",
+        "every box. It may be stopped at any time; the next run finishes the job. A box that a "
+        "former run sealed is only looked at: where nothing on it and nothing that it depends on "
+        "has changed, that is all.",
     )
     parser.add_argument("names", nargs="*", metavar="BOX|GROUP", help="only these")
     parser.add_argument(
         "--check", action="store_true", help="say what would change, and change nothing"
     )
     parser.add_argument("--diff", action="store_true", help="show what changes inside files")
+    parser.add_argument(
+        "--full", action="store_true", help="run everything, also on boxes whose seal is in order"
+    )
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -68,16 +75,26 @@ def add_password(parser: argparse.ArgumentParser) -> None:
 
 def up(ctx: Context, args: argparse.Namespace) -> int:
     """Plan, run, and say how it ended."""
+    begun = time.monotonic()
     page = _page_file(args.report) if args.report else None
     events: list[Event] | None = [] if page else None
+    names, session = args.names, None
+    if not (args.check or args.diff or args.full or args.tags or page):
+        from roost.cli import sealed
+
+        session = sealed.Session(ctx, names)
+        names = sealed.narrow(ctx, session, begun)
+        if names is None:
+            return ExitCode.OK
     outcome = carry_out(
         ctx,
-        args.names,
+        names,
         check=args.check,
         diff=args.diff,
         tags=[t for one in args.tags for t in one.split(",") if t],
         ask_become_pass=args.ask_become_pass,
         record=events,
+        session=session,
     )
     if page:
         _write_page(ctx, page, outcome, events or [], check=args.check)
@@ -101,7 +118,6 @@ def _page_file(name: str) -> Path:
 def _write_page(
     ctx: Context, page: Path, outcome: Outcome, events: Sequence[Event], *, check: bool
 ) -> None:
-    import time
     from importlib.metadata import version
     from platform import python_version
 
@@ -129,6 +145,7 @@ def carry_out(
     tags: Sequence[str] = (),
     ask_become_pass: bool = False,
     record: list[Event] | None = None,
+    session: Session | None = None,
 ) -> Outcome:
     """Run a playbook on the boxes called ``names``, with its progress on standard error.
 
@@ -141,6 +158,7 @@ def carry_out(
         tags: only the tasks with one of these tags.
         ask_become_pass: ask for the password that sudo wants on the boxes.
         record: takes every event up, with what changes inside files.
+        session: has looked at the seals already, and taken away those of these boxes.
 
     Raises:
         ProvisionError: Ansible could not even start.
@@ -149,6 +167,7 @@ def carry_out(
     from roost import plan as planning
     from roost import playbook as playbooks
     from roost import progress, ssh
+    from roost.cli import sealed
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
     inside = diff or record is not None
@@ -158,6 +177,9 @@ def carry_out(
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
     password = _ask_password() if ask_become_pass else None
+    if not check and session is None:
+        session = sealed.Session(ctx, plan.boxes)
+        session.begin()
     history = playbooks.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
     doing = (
@@ -183,6 +205,8 @@ def carry_out(
         raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
     if outcome.interrupted:
         raise _interrupted(outcome, check=check)
+    if session and playbook == "site" and not tags:
+        session.seal(outcome)
     return outcome
 
 

@@ -1,0 +1,163 @@
+"""What ``roost up`` and ``roost check`` have in common: the seals of the boxes (docs/seal.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roost.cli.context import Context
+    from roost.events import Outcome
+    from roost.job_stream import Remote
+    from roost.seal_basis import Basis
+    from roost.seals import Look
+
+
+class Session:
+    """One run, or one look, as far as seals are concerned.
+
+    Args:
+        ctx: the call.
+        names: boxes and groups; none: every box.
+    """
+
+    def __init__(self, ctx: Context, names: Sequence[str]) -> None:
+        import os
+
+        from roost.cli.boxes import remotes
+
+        self._ctx = ctx
+        self.run = os.urandom(8).hex()
+        self.ways = remotes(ctx, names)
+        self.unpinned = ""
+
+    @cached_property
+    def _basis(self) -> Basis | None:
+        from roost.seal_basis import Basis, NotSealableError
+
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        try:
+            return Basis(self._ctx.workspace(), self._ctx.fleet(), self._ctx.environ, today)
+        except NotSealableError as error:
+            self.unpinned = error.what
+            return None
+
+    @property
+    def together(self) -> bool:
+        """Whether all boxes have to run where one is not in order."""
+        return self._basis is None or self._basis.together
+
+    def _of(self, way: Remote) -> str:
+        from roost.seal_basis import NotSealableError
+
+        try:
+            return self._basis.of(way.box) if self._basis else ""
+        except NotSealableError as error:
+            self.unpinned = error.what
+            return ""
+
+    def look(self, *, for_run: bool) -> list[Look]:
+        """Look at all seals at once.
+
+        Args:
+            for_run: a run follows on the boxes that are not in order: their seals are taken away.
+        """
+        from roost import seals
+        from roost.cli.boxes import on_each
+
+        run = self.run if for_run else ""
+        bases = {way.box.name: self._of(way) for way in self.ways}
+        found, _ = on_each(
+            self._ctx, self.ways, lambda way: seals.look(way, bases[way.box.name], run=run)
+        )
+        return found
+
+    def begin(self) -> None:
+        """Take the seals away, whatever they say."""
+        from roost import seals
+        from roost.cli.boxes import on_each
+
+        on_each(self._ctx, self.ways, partial(seals.begin, run=self.run))
+
+    def seal(self, outcome: Outcome) -> None:
+        """Seal the boxes that came well out of the run, and say which cannot be sealed, and why."""
+        from roost import seals
+        from roost.cli.boxes import on_each
+
+        try:
+            record = seals.Record.read(outcome.record)
+        except ValueError:
+            record = seals.Record()
+        obstacles: dict[str, list[str]] = {}
+        ready = []
+        for way in self.ways:
+            box = outcome.boxes.get(way.box.name)
+            if box is None or box.state in ("failed", "unreachable"):
+                continue
+            self._of(way)
+            found = [self.unpinned] if self.unpinned else record.obstacles(way.box.name)
+            if found:
+                obstacles[way.box.name] = found
+            else:
+                ready.append(way)
+        if ready:
+            done, _ = on_each(
+                self._ctx,
+                ready,
+                lambda way: seals.seal(way, record, run=self.run, basis=self._of(way)),
+            )
+            obstacles |= {w.box.name: [why] for w, why in zip(ready, done, strict=True) if why}
+        self._say(obstacles)
+
+    def _say(self, obstacles: dict[str, list[str]]) -> None:
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, whys in obstacles.items():
+            alike.setdefault(tuple(whys), []).append(name)
+        for whys, names in alike.items():
+            shown = list(whys) if self._ctx.verbose else list(whys[:1])
+            more = f" (and {len(whys) - 1} more: -v)" if len(whys) > len(shown) else ""
+            self._ctx.out.note(f"{', '.join(names)}: not sealed: {'; '.join(shown)}{more}")
+
+
+def narrow(ctx: Context, session: Session, begun: float) -> list[str] | None:
+    """Look at the seals before a run, say what differs, and what was verified.
+
+    Args:
+        ctx: the call.
+        session: the run.
+        begun: when the call began (``time.monotonic``).
+
+    Returns:
+        The boxes that have to run; None where all are in order.
+    """
+    looks = session.look(for_run=True)
+    fine = [one for one in looks if one.state == "in order"]
+    if fine and len(fine) < len(looks) and session.together:
+        # What becomes of one of them may depend on the others: all of them run.
+        session.begin()
+        fine = []
+    say_differences(ctx, looks)
+    if fine:
+        ctx.out.note(verified(fine, begun))
+    rest = [one.box for one in looks if one not in fine]
+    session.ways = [way for way in session.ways if way.box.name in rest]
+    return rest or None
+
+
+def say_differences(ctx: Context, looks: Sequence[Look]) -> None:
+    """Name on standard error what is not as it was when a box was sealed."""
+    for one in looks:
+        for thing, what in one.differs:
+            ctx.out.note(f"{one.box}: {thing}: {', '.join(what)}")
+
+
+def verified(fine: Sequence[Look], begun: float) -> str:
+    """``12 boxes in order, 61 things verified on each, 0.6 s``."""
+    counts = sorted({one.count for one in fine})
+    many = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    boxes = f"{len(fine)} box" + ("es" if len(fine) != 1 else "")
+    each = " on each" if len(fine) > 1 else ""
+    took = f"{time.monotonic() - begun:.1f} s"
+    return f"{boxes} in order, {many} things verified{each}, {took}"

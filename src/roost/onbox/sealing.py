@@ -1,0 +1,180 @@
+"""The seal of a box: what it was when a run had ended well, and whether it still is.
+
+Runs as root. The seal is root's alone. What it holds of contents are
+hashes with a salt of its own.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from roost.onbox.files import write_json
+from roost.onbox.observe import DIGEST, ENVIRONMENT, Leaf, Seen, look
+
+FOLDER = "/var/lib/roost"
+SEAL = FOLDER + "/seal/seal.json"
+RUN = FOLDER + "/seal/run"
+HEX = frozenset("0123456789abcdef")
+
+
+def salted(salt: str, text: str) -> str:
+    """A short hash of a text that is worth nothing without the salt."""
+    return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def without_contents(salt: str, seen: Seen) -> Seen:
+    """The same with every hash salted, so that nobody can try contents against it."""
+    return {
+        key: salted(salt, value) if _is_digest(key, value) else value for key, value in seen.items()
+    }
+
+
+def _is_digest(key: str, value: str) -> bool:
+    return key == "answer" or (len(value) == 64 and set(value) <= HEX)
+
+
+def name_of(leaf: Leaf) -> str:
+    """What a person calls it."""
+    kind = next(k for k in leaf if k in KINDS)
+    named = " ".join(leaf[kind]) if kind == "command" else leaf[kind]
+    return named if kind in ("path", "glob", "tree") else f"{kind} {named}"
+
+
+KINDS = (
+    "path", "glob", "tree", "venv", "package", "user", "group", "unit", "units", "command",
+)  # fmt: skip
+
+
+def newer(now: str, before: str) -> bool:
+    """Whether a package's version is newer than another, as Debian orders them."""
+    argv = ["dpkg", "--compare-versions", now, "gt", before]
+    return subprocess.run(argv, env=ENVIRONMENT, check=False).returncode == 0
+
+
+def differences(leaf: Leaf, before: Seen, now: Seen) -> list[str]:
+    """In words, what of a thing is not as it was."""
+    found = []
+    for key in sorted(set(before) | set(now)):
+        old, new = before.get(key), now.get(key)
+        if old == new or (old is None and leaf.get("more")):
+            continue
+        if key == "version" and old and new and newer(new, old):
+            continue  # what security upgrades do; no task wants it back
+        if old is None or new is None:
+            found.append("{} {}".format(key, "added" if old is None else "gone"))
+        elif len(old) == 32 and set(old) <= HEX:
+            found.append(key if key == DIGEST else f"{key} changed")
+        else:
+            found.append("{} {} -> {}".format(key, old or "none", new or "none"))
+    return found
+
+
+def verify(basis: str) -> dict[str, Any]:
+    """Compare the box with its seal.
+
+    Args:
+        basis: the fingerprint of what the outcome depends on, as it is now.
+
+    Returns:
+        ``state`` (``none``, ``stale``, ``differs`` or ``in order``), ``count`` of the things that
+        were looked at, and ``differs``: the name and the differences of each that is not as it was.
+    """
+    seal = read()
+    if not seal:
+        return {"state": "none"}
+    if not hmac.compare_digest(seal["basis"], salted(seal["salt"], basis)):
+        return {"state": "stale"}
+    found = []
+    now = look([leaf for leaf, _ in seal["leaves"]])
+    for (leaf, before), seen in zip(seal["leaves"], now, strict=False):
+        wrong = differences(leaf, before, without_contents(seal["salt"], seen))
+        if wrong:
+            found.append([name_of(leaf), wrong])
+    state = "differs" if found else "in order"
+    return {"state": state, "count": len(now), "differs": found}
+
+
+def read() -> dict[str, Any]:
+    """The seal; empty where there is none that root wrote for itself alone."""
+    try:
+        fd = os.open(SEAL, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return {}
+    with os.fdopen(fd, encoding="utf-8") as file:
+        info = os.fstat(file.fileno())
+        if info.st_uid != 0 or stat.S_IMODE(info.st_mode) & 0o077:
+            return {}
+        try:
+            found = json.load(file)
+        except ValueError:
+            return {}
+    return found if isinstance(found, dict) else {}
+
+
+def begin(run: str) -> None:
+    """Take the seal away, before a run changes anything, and note which run it is."""
+    folder = os.path.dirname(SEAL)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chmod(folder, 0o700)
+    write_json(RUN, {"run": run})
+    try:
+        os.unlink(SEAL)
+    except FileNotFoundError:
+        return
+
+
+def seal(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Look at everything that a run left behind, and keep it.
+
+    Args:
+        request: ``run`` (what ``begin`` was told), ``basis``, and ``leaves``, each with what it
+            is expected to be (``expect``).
+
+    Returns:
+        ``count`` of the things in the seal, or ``refused``: why there is none.
+    """
+    try:
+        with open(RUN, encoding="utf-8") as file:
+            if json.load(file)["run"] != request["run"]:
+                return {"refused": "another run has begun on this box"}
+    except (OSError, ValueError, KeyError):
+        return {"refused": "another run has ended on this box"}
+    leaves = request["leaves"]
+    salt = secrets.token_hex(16)
+    kept: list[tuple[dict[str, Any], Seen]] = []
+    for leaf, seen in zip(leaves, look(leaves), strict=False):
+        for key, value in (leaf.get("expect") or {}).items():
+            if seen.get(key) != value:
+                return {"refused": f"{name_of(leaf)} is not what the run made of it ({key})"}
+        plain = {key: value for key, value in leaf.items() if key != "expect"}
+        kept.append((plain, without_contents(salt, seen)))
+    made = {"made": int(time.time()), "by": os.environ.get("SUDO_USER", "root")}
+    basis = salted(salt, request["basis"])
+    write_json(SEAL, {"salt": salt, "basis": basis, "leaves": kept, **made})
+    os.unlink(RUN)
+    return {"count": len(kept)}
+
+
+def main(request: Mapping[str, Any]) -> None:
+    """Do what is asked, and print the answer as JSON behind a mark.
+
+    Args:
+        request: ``basis`` to verify; ``run`` as well: unless all is in order, take the seal away
+            for that run; ``leaves`` too: seal. ``run`` alone: take the seal away.
+    """
+    os.umask(0o077)
+    if "leaves" in request:
+        answer = seal(request)
+    else:
+        answer = verify(request["basis"]) if request.get("basis") else {"state": "none"}
+        if request.get("run") and answer["state"] != "in order":
+            begin(request["run"])
+    sys.stdout.write("\x1eseal " + json.dumps(answer) + "\n")
