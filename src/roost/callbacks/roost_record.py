@@ -38,6 +38,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._play: Any = None
+        self._pending: list[tuple[Any, Any]] = []
         name = os.environ.get("ROOST_RECORD")
         self._stream = open(name, "a", encoding="utf-8") if name else None  # noqa: SIM115
         self._roots = os.environ.get("ROOST_RECORD_ROOTS", "").split(os.pathsep)
@@ -55,13 +56,30 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Note the play, and what it reads beside the inventory."""
+        self._settle()
         self._play = play
         for name in play.get_vars_files():
             if not (isinstance(name, str) and "{{" not in name and not os.path.isabs(name)):
                 self._write(EVERY_BOX, uncovered=f"{play.get_name()}: it reads variables anywhere")
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Write down what a task left behind."""
+        """Write down what a task left behind, when its answer is known to the play."""
+        self._pending.append((self._play, result))
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """What tasks before it were registered as is known now."""
+        self._settle()
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """Likewise."""
+        self._settle()
+
+    def _settle(self) -> None:
+        for play, result in self._pending:
+            self._take(play, result)
+        self._pending = []
+
+    def _take(self, play: Any, result: Any) -> None:
         box = result.host.get_name()
         try:
             if not self._ours(result.task.get_path() or ""):
@@ -72,7 +90,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             if result.task.run_once and result.task.register:
                 box = EVERY_BOX
                 raise UncoveredError("one box answers for all")
-            for leaf in leaves(self._task(result), result.result):
+            for leaf in leaves(self._task(play, result), result.result):
                 self._write(box, leaf=leaf)
         except UncoveredError as why:
             self._uncovered(box, result, str(why))
@@ -89,6 +107,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Say that the record is whole."""
+        self._settle()
         self._write(EVERY_BOX, end=True)
         if self._stream:
             self._stream.close()
@@ -96,7 +115,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _uncovered(self, box: str, result: Any, why: str) -> None:
         self._write(box, uncovered=f"“{result.task.get_name().strip()}”: {why}")
 
-    def _task(self, result: Any) -> Task:
+    def _task(self, play: Any, result: Any) -> Task:
         task = result.task
         return Task(
             action=task.action,
@@ -104,17 +123,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             answers=bool(task.register),
             elsewhere=bool(task.delegate_to),
             in_background=bool(task.async_val and not task.poll),
-            declared=self._declared(result),
+            declared=self._declared(play, result),
         )
 
-    def _declared(self, result: Any) -> list[dict[str, Any]] | None:
+    def _declared(self, play: Any, result: Any) -> list[dict[str, Any]] | None:
         own = result.task.vars.get(DECLARED)
         if own is None:
             return None
-        known = self._play.get_variable_manager().get_vars(
-            play=self._play, host=result.host, task=result.task
+        known = play.get_variable_manager().get_vars(
+            play=play, host=result.host, task=result.task
         )
-        found = Templar(loader=self._play.get_loader(), variables=known).template(own)
+        known["ansible_search_path"] = result.task.get_search_path()
+        found = Templar(loader=play.get_loader(), variables=known).template(own)
+        if isinstance(found, str):
+            raise UncoveredError(found)
         if not (isinstance(found, list) and all(isinstance(leaf, dict) for leaf in found)):
             raise UncoveredError(f"its {DECLARED} is not a list")
         plain: list[dict[str, Any]] = json.loads(json.dumps(found))  # without Ansible's marks
