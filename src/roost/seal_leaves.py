@@ -19,27 +19,11 @@ PREFIXES = ("ansible.builtin.", "ansible.legacy.", "roost.box.")
 DECLARED = "roost_leaves"
 
 # They say or decide something, and change nothing on a box.
-WITHOUT_OUTCOME = frozenset(
-    [
-        "add_host",
-        "assert",
-        "debug",
-        "fail",
-        "group_by",
-        "import_role",
-        "import_tasks",
-        "include_role",
-        "include_tasks",
-        "include_vars",
-        "meta",
-        "pause",
-        "ping",
-        "set_fact",
-        "validate_argument_spec",
-        "wait_for",
-        "wait_for_connection",
-    ]
-)
+WITHOUT_OUTCOME = frozenset({
+    "add_host", "assert", "debug", "fail", "group_by", "import_role", "import_tasks",
+    "include_role", "include_tasks", "include_vars", "meta", "pause", "ping", "set_fact",
+    "validate_argument_spec", "wait_for", "wait_for_connection",
+})  # fmt: skip
 COMMANDS = frozenset({"command", "raw", "script", "shell"})
 # What these facts depend on is the installed release.
 FACTS_OF_THE_RELEASE = {"!all", "!min", "distribution", "platform"}

@@ -18,6 +18,7 @@ author: The roost authors
 
 import json  # noqa: E402 - Ansible wants the documentation first
 import os  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.plugins.callback import CallbackBase  # noqa: E402
@@ -40,7 +41,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._play: Any = None
         self._pending: list[tuple[Any, Any]] = []
         name = os.environ.get("ROOST_RECORD")
-        self._stream = open(name, "a", encoding="utf-8") if name else None  # noqa: SIM115
+        self._stream = Path(name).open("a", encoding="utf-8") if name else None  # noqa: SIM115
         self._roots = os.environ.get("ROOST_RECORD_ROOTS", "").split(os.pathsep)
         if not self._stream:
             self.disabled = True
@@ -59,7 +60,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._settle()
         self._play = play
         for name in play.get_vars_files():
-            if not (isinstance(name, str) and "{{" not in name and not os.path.isabs(name)):
+            if not isinstance(name, str) or "{{" in name or name.startswith(("/", "~")):
                 self._write(EVERY_BOX, uncovered=f"{play.get_name()}: it reads variables anywhere")
 
     def v2_runner_on_ok(self, result: Any) -> None:
@@ -130,9 +131,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         own = result.task.vars.get(DECLARED)
         if own is None:
             return None
-        known = play.get_variable_manager().get_vars(
-            play=play, host=result.host, task=result.task
-        )
+        known = play.get_variable_manager().get_vars(play=play, host=result.host, task=result.task)
         known["ansible_search_path"] = result.task.get_search_path()
         found = Templar(loader=play.get_loader(), variables=known).template(own)
         if isinstance(found, str):

@@ -113,15 +113,15 @@ class Session:
 
     def _say(self, obstacles: dict[str, list[str]]) -> None:
         alike: dict[tuple[str, ...], list[str]] = {}
-        for name, whys in obstacles.items():
-            alike.setdefault(tuple(whys), []).append(name)
+        for name, found in obstacles.items():
+            alike.setdefault(tuple(found), []).append(name)
         for whys, names in alike.items():
-            shown = list(whys) if self._ctx.verbose else list(whys[:1])
+            shown = whys if self._ctx.verbose else whys[:1]
             more = f" (and {len(whys) - 1} more: -v)" if len(whys) > len(shown) else ""
             self._ctx.out.note(f"{', '.join(names)}: not sealed: {'; '.join(shown)}{more}")
 
 
-def narrow(ctx: Context, session: Session, begun: float) -> list[str] | None:
+def narrow(ctx: Context, session: Session, begun: float) -> bool:
     """Look at the seals before a run, say what differs, and what was verified.
 
     Args:
@@ -130,7 +130,7 @@ def narrow(ctx: Context, session: Session, begun: float) -> list[str] | None:
         begun: when the call began (``time.monotonic``).
 
     Returns:
-        The boxes that have to run; None where all are in order.
+        Whether a run has to follow; the session is then about the boxes that need it.
     """
     looks = session.look(for_run=True)
     fine = [one for one in looks if one.state == "in order"]
@@ -141,9 +141,9 @@ def narrow(ctx: Context, session: Session, begun: float) -> list[str] | None:
     say_differences(ctx, looks)
     if fine:
         ctx.out.note(verified(fine, begun))
-    rest = [one.box for one in looks if one not in fine]
-    session.ways = [way for way in session.ways if way.box.name in rest]
-    return rest or None
+    done = {one.box for one in fine}
+    session.ways = [way for way in session.ways if way.box.name not in done]
+    return bool(session.ways)
 
 
 def say_differences(ctx: Context, looks: Sequence[Look]) -> None:

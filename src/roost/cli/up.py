@@ -78,23 +78,21 @@ def up(ctx: Context, args: argparse.Namespace) -> int:
     begun = time.monotonic()
     page = _page_file(args.report) if args.report else None
     events: list[Event] | None = [] if page else None
-    names, session = args.names, None
+    where: list[str] | Session = args.names
     if not (args.check or args.diff or args.full or args.tags or page):
         from roost.cli import sealed
 
-        session = sealed.Session(ctx, names)
-        names = sealed.narrow(ctx, session, begun)
-        if names is None:
+        where = sealed.Session(ctx, args.names)
+        if not sealed.narrow(ctx, where, begun):
             return ExitCode.OK
     outcome = carry_out(
         ctx,
-        names,
+        where,
         check=args.check,
         diff=args.diff,
         tags=[t for one in args.tags for t in one.split(",") if t],
         ask_become_pass=args.ask_become_pass,
         record=events,
-        session=session,
     )
     if page:
         _write_page(ctx, page, outcome, events or [], check=args.check)
@@ -137,7 +135,7 @@ def _write_page(
 
 def carry_out(
     ctx: Context,
-    names: Sequence[str],
+    where: Sequence[str] | Session,
     *,
     playbook: str = "site",
     check: bool = False,
@@ -145,20 +143,19 @@ def carry_out(
     tags: Sequence[str] = (),
     ask_become_pass: bool = False,
     record: list[Event] | None = None,
-    session: Session | None = None,
 ) -> Outcome:
     """Run a playbook on the boxes called ``names``, with its progress on standard error.
 
     Args:
         ctx: the call.
-        names: boxes and groups; none: every box.
+        where: boxes and groups, none for every box; or the boxes of a session, whose seals it
+            has taken away already.
         playbook: the one that is run; ``undo`` takes back what ``site`` did.
         check: say what would change, and change nothing.
         diff: show what changes inside files.
         tags: only the tasks with one of these tags.
         ask_become_pass: ask for the password that sudo wants on the boxes.
         record: takes every event up, with what changes inside files.
-        session: has looked at the seals already, and taken away those of these boxes.
 
     Raises:
         ProvisionError: Ansible could not even start.
@@ -171,6 +168,8 @@ def carry_out(
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
     inside = diff or record is not None
+    session = where if isinstance(where, sealed.Session) else None
+    names = [way.box.name for way in session.ways] if session else list(where)
     plan = planning.make(
         workspace, fleet, names, playbook=playbook, check=check, diff=inside, tags=tags
     )

@@ -1,7 +1,6 @@
 """The seal of a box: what it was when a run had ended well, and whether it still is.
 
-Runs as root. The seal is root's alone. What it holds of contents are
-hashes with a salt of its own.
+Runs as root. The seal is root's alone; what it holds of contents are hashes with a salt of its own.
 """
 
 import hashlib
@@ -61,20 +60,28 @@ def newer(now: str, before: str) -> bool:
 
 def differences(leaf: Leaf, before: Seen, now: Seen) -> list[str]:
     """In words, what of a thing is not as it was."""
-    found = []
-    for key in sorted(set(before) | set(now)):
-        old, new = before.get(key), now.get(key)
-        if old == new or (old is None and leaf.get("more")):
-            continue
-        if key == "version" and old and new and newer(new, old):
-            continue  # what security upgrades do; no task wants it back
-        if old is None or new is None:
-            found.append("{} {}".format(key, "added" if old is None else "gone"))
-        elif len(old) == 32 and set(old) <= HEX:
-            found.append(key if key == DIGEST else f"{key} changed")
-        else:
-            found.append("{} {} -> {}".format(key, old or "none", new or "none"))
-    return found
+    keys = [key for key in sorted({*before, *now}) if _differs(leaf, key, before, now)]
+    # Of what came, went or became something else the other properties are not worth a word.
+    other = {key.removesuffix("type") for key in keys if key.rpartition(" ")[2] == "type"}
+    named = [k for k in keys if k.removesuffix("type") in other or not k.startswith(tuple(other))]
+    return [_in_words(key, before.get(key), now.get(key)) for key in named]
+
+
+def _differs(leaf: Leaf, key: str, before: Seen, now: Seen) -> bool:
+    old, new = before.get(key), now.get(key)
+    if old == new or (old is None and leaf.get("more")):
+        return False
+    # What security upgrades do; no task wants it back.
+    return not (key == "version" and old and new and newer(new, old))
+
+
+def _in_words(key: str, old: str | None, new: str | None) -> str:
+    what = key.removesuffix("type").strip()
+    if "absent" in (old, new) or None in (old, new):
+        return f"{what} {'added' if old in (None, 'absent') else 'gone'}".strip()
+    if old and len(old) == 32 and set(old) <= HEX:
+        return key if key == DIGEST else f"{key} changed"
+    return f"{key} {old or 'none'} -> {new or 'none'}"
 
 
 def verify(basis: str) -> dict[str, Any]:
