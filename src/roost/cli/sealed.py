@@ -33,6 +33,11 @@ class Session:
         self.ways = remotes(ctx, names)
         self.unpinned = ""
 
+    @property
+    def boxes(self) -> list[str]:
+        """The boxes that it is about, by their names."""
+        return [way.box.name for way in self.ways]
+
     @cached_property
     def _basis(self) -> Basis | None:
         from roost.seal_basis import Basis, NotSealableError

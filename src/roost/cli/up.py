@@ -168,8 +168,7 @@ def carry_out(
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
     inside = diff or record is not None
-    session = where if isinstance(where, sealed.Session) else None
-    names = [way.box.name for way in session.ways] if session else list(where)
+    session, names = (where, where.boxes) if isinstance(where, sealed.Session) else (None, where)
     plan = planning.make(
         workspace, fleet, names, playbook=playbook, check=check, diff=inside, tags=tags
     )
