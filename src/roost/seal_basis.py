@@ -25,12 +25,15 @@ CONNECTION = ("ansible_ssh_", "ansible_host", "ansible_port", "ansible_connectio
 TEXTS = frozenset({".yml", ".yaml", ".j2", ".json", ".cfg"})
 # What these answer may be something else tomorrow.
 UNPINNED = re.compile(
-    r"\b(?:lookup|query|q)\(\s*['\"](?!(?:ansible\.builtin\.)?(?:file|template)['\"])[\w.]+['\"]"
-    r"|\bnow\(|\bansible_date_time\b|\|\s*(?:random|shuffle)\b"
+    r"\b(?:lookup|query|q)\((?!\s*['\"](?:ansible\.builtin\.)?(?:file|template)['\"])[^)]*"
+    r"|\bwith_(?!items\b|dict\b|list\b|nested\b|subelements\b|together\b|sequence\b|flattened\b)\w+"
+    r"|\bnow\(|\bansible_date_time\b|\|\s*(?:random|shuffle|fileglob|password_hash|realpath)\b"
+    r"|\bis\s+(?:not\s+)?(?:file|directory|exists|link|mount)\b"
 )
 # A box that asks for others has the whole inventory as its basis.
 OTHERS = re.compile(
     r"\bhostvars\b|(?<![\w.'\"])groups\b(?!\s*['\"]?\s*[:=])|\bansible_play_|\bplay_hosts\b"
+    r"|hosts:.*\["
 )
 OUTSIDE = re.compile(r"\{\{[^}]*\}\}[^\s'\"]*/\.\./")
 MENTIONED = re.compile(r"(?<![\w.}/~-])(~?/[\w./+@~-]+|\.\./[\w./+@~-]+)")
@@ -118,7 +121,12 @@ class Basis:
 
     def _of_workspace(self, workspace: Workspace) -> Iterator[Path]:
         # What the inventory says comes as values; a comment in it, or another box, does not count.
-        inventory = {p for p in inventory_files(workspace) if p.suffix in {*TEXTS, "", ".ini"}}
+        kinds = {*TEXTS, "", ".ini"}
+        inventory = {
+            p
+            for p in inventory_files(workspace)
+            if p.suffix in kinds and not p.is_relative_to(self._root / "playbooks")
+        }
         for folder, folders, names in os.walk(self._root):
             folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__pycache__")
             for name in sorted(names):

@@ -109,8 +109,14 @@ def _file(args: Values, result: Values) -> list[Leaf]:
     path = result.get("dest") or result.get("path") or args.get("dest") or args.get("path")
     if not path:
         raise UncoveredError("it does not say which file it is")
-    whole = args.get("recurse") or (result.get("state") == "directory" and args.get("src"))
-    return [{"tree" if whole else "path": str(path)}]
+    return [{"tree" if args.get("recurse") else "path": str(path)}]
+
+
+def _copy(args: Values, result: Values) -> list[Leaf]:
+    # Of a folder neither the result nor the fingerprint tells what is in it.
+    if "checksum" not in result:
+        raise UncoveredError("it copies a folder")
+    return _file(args, result)
 
 
 def _small_files(args: Values, result: Values) -> list[Leaf]:
@@ -177,7 +183,7 @@ def _setup(args: Values, result: Values) -> list[Leaf]:
 MODULES: dict[str, Callable[[Values, Values], list[Leaf]]] = {
     "apt": _apt,
     "blockinfile": _file,
-    "copy": _file,
+    "copy": _copy,
     "file": _file,
     "get_url": _file,
     "group": _group,
@@ -191,6 +197,6 @@ MODULES: dict[str, Callable[[Values, Values], list[Leaf]]] = {
     "stat": _stat,
     "systemd": _unit,
     "systemd_service": _unit,
-    "template": _file,
+    "template": _copy,
     "user": _user,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,17 +83,18 @@ class Record:
         return list(dict.fromkeys(found))
 
 
-def look(remote: Remote, basis: str, *, run: str = "") -> Look:
+def look(remote: Remote, basis: Callable[[], str], *, run: str | None = None) -> Look:
     """Compare a box with its seal; one that cannot be asked is a state, not an error.
 
     Args:
         remote: the box.
-        basis: the fingerprint of what its state depends on now.
+        basis: makes the fingerprint of what its state depends on now, while the login is under way.
         run: the name of the run that begins where it is not in order, and takes the seal away.
     """
     name = remote.box.name
     try:
-        said = _ask(remote, {"basis": basis, "run": run})
+        more = {} if run is None else {"run": run}
+        said = _ask(remote, lambda: {"basis": basis(), **more})
     except UnreachableError as error:
         return Look(name, "unreachable", why=error.why or error.what)
     except RoostError as error:
@@ -103,27 +104,43 @@ def look(remote: Remote, basis: str, *, run: str = "") -> Look:
 
 
 def begin(remote: Remote, run: str) -> str:
-    """Take the seal of a box away, since the run called ``run`` begins; why that failed, if so."""
+    """Take the seal of a box away, since a run begins; why that failed, if so.
+
+    Args:
+        remote: the box.
+        run: the name of the run; empty for one that will not seal the box.
+    """
     try:
-        _ask(remote, {"run": run})
+        _ask(remote, lambda: {"run": run})
     except RoostError as error:
         return error.why or error.what
     return ""
 
 
-def seal(remote: Remote, record: Record, *, run: str, basis: str) -> str:
-    """Seal a box after a run that ended well; why it could not be sealed, if so."""
+def seal(remote: Remote, record: Record, *, run: str, basis: str, unbegun: bool) -> str:
+    """Seal a box after a run that ended well; why it could not be sealed, if so.
+
+    Args:
+        remote: the box.
+        record: what the run left behind.
+        run: its name.
+        basis: the fingerprint of what the state of the box depends on.
+        unbegun: the box could not be asked when the run began.
+    """
     leaves = list(record.leaves[remote.box.name].values())
     try:
-        said = _ask(remote, {"run": run, "basis": basis, "leaves": leaves})
+        told = {"run": run, "basis": basis, "leaves": leaves, "unbegun": unbegun}
+        said = _ask(remote, lambda: told)
     except RoostError as error:
         return error.why or error.what
     return str(said.get("refused", ""))
 
 
-def _ask(remote: Remote, request: Mapping[str, Any]) -> dict[str, Any]:
-    literal = json.dumps(json.dumps(request))
-    program = bundle(onbox.SEALING, f"import json; sealing.main(json.loads({literal}))")
+def _ask(remote: Remote, request: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    def program() -> str:
+        literal = json.dumps(json.dumps(request()))
+        return bundle(onbox.SEALING, f"import json; sealing.main(json.loads({literal}))")
+
     done = ssh.run(
         remote.config, remote.box, AS_ROOT, fleet=remote.fleet, timeout=TIMEOUT,
         input=program, check=False,

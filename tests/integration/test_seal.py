@@ -258,7 +258,7 @@ def test_another_run_that_begins_meanwhile_is_the_one_that_seals(small: LiveBox)
 
 def test_two_laptops_share_a_seal(small: LiveBox, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(root(small), other, ignore=shutil.ignore_patterns(".*", "id_*"))
+    shutil.copytree(root(small), other, ignore=shutil.ignore_patterns(".roost"))
     assert state(other) == ("in order", [])
     (other / "playbooks" / "site.yml").write_text("- hosts: all\n", "utf-8")
     done = roost(other, "check", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from roost.events import Outcome
     from roost.job_stream import Remote
     from roost.seal_basis import Basis
-    from roost.seals import Look
+    from roost.seals import Look, Record
 
 
 class Session:
@@ -31,7 +32,8 @@ class Session:
         self._ctx = ctx
         self.run = os.urandom(8).hex()
         self.ways = remotes(ctx, names)
-        self.unpinned = ""
+        self._unpinned: dict[str, str] = {}
+        self._unbegun: set[str] = set()
 
     @property
     def boxes(self) -> list[str]:
@@ -46,7 +48,7 @@ class Session:
         try:
             return Basis(self._ctx.workspace(), self._ctx.fleet(), self._ctx.environ, today)
         except NotSealableError as error:
-            self.unpinned = error.what
+            self._unpinned = dict.fromkeys(self.boxes, error.what)
             return None
 
     @property
@@ -54,14 +56,19 @@ class Session:
         """Whether all boxes have to run where one is not in order."""
         return self._basis is None or self._basis.together
 
-    def _of(self, way: Remote) -> str:
+    @cached_property
+    def _bases(self) -> dict[str, str]:
+        """The fingerprint of each box, of before the run; empty where there is none."""
         from roost.seal_basis import NotSealableError
 
-        try:
-            return self._basis.of(way.box) if self._basis else ""
-        except NotSealableError as error:
-            self.unpinned = error.what
-            return ""
+        found = dict.fromkeys(self.boxes, "")
+        if self._basis:
+            for way in self.ways:
+                try:
+                    found[way.box.name] = self._basis.of(way.box)
+                except NotSealableError as error:
+                    self._unpinned[way.box.name] = error.what
+        return found
 
     def look(self, *, for_run: bool) -> list[Look]:
         """Look at all seals at once.
@@ -72,19 +79,33 @@ class Session:
         from roost import seals
         from roost.cli.boxes import on_each
 
-        run = self.run if for_run else ""
-        bases = {way.box.name: self._of(way) for way in self.ways}
-        found, _ = on_each(
-            self._ctx, self.ways, lambda way: seals.look(way, bases[way.box.name], run=run)
-        )
+        run = self.run if for_run else None
+
+        def basis(name: str) -> str:
+            with lock:  # the logins are under way meanwhile
+                return self._bases[name]
+
+        def work(way: Remote) -> Look:
+            return seals.look(way, partial(basis, way.box.name), run=run)
+
+        lock = threading.Lock()
+        found, _ = on_each(self._ctx, self.ways, work)
+        self._unbegun = {one.box for one in found if one.state in ("unknown", "unreachable")}
         return found
 
-    def begin(self) -> None:
-        """Take the seals away, whatever they say."""
+    def begin(self, *, whole: bool = True) -> None:
+        """Take the seals away, whatever they say.
+
+        Args:
+            whole: the run is one that seals the boxes in the end.
+        """
         from roost import seals
         from roost.cli.boxes import on_each
 
-        on_each(self._ctx, self.ways, partial(seals.begin, run=self.run))
+        # Now: what is edited while the run goes on is not what it was made from.
+        _ = self._bases
+        whys, _ = on_each(self._ctx, self.ways, partial(seals.begin, run=self.run if whole else ""))
+        self._unbegun = {w.box.name for w, why in zip(self.ways, whys, strict=True) if why}
 
     def seal(self, outcome: Outcome) -> None:
         """Seal the boxes that came well out of the run, and say which cannot be sealed, and why."""
@@ -101,20 +122,23 @@ class Session:
             box = outcome.boxes.get(way.box.name)
             if box is None or box.state in ("failed", "unreachable"):
                 continue
-            self._of(way)
-            found = [self.unpinned] if self.unpinned else record.obstacles(way.box.name)
+            unpinned = self._unpinned.get(way.box.name)
+            found = [unpinned] if unpinned else record.obstacles(way.box.name)
             if found:
                 obstacles[way.box.name] = found
             else:
                 ready.append(way)
         if ready:
-            done, _ = on_each(
-                self._ctx,
-                ready,
-                lambda way: seals.seal(way, record, run=self.run, basis=self._of(way)),
-            )
+            done, _ = on_each(self._ctx, ready, partial(self._seal, record))
             obstacles |= {w.box.name: [why] for w, why in zip(ready, done, strict=True) if why}
         self._say(obstacles)
+
+    def _seal(self, record: Record, way: Remote) -> str:
+        from roost import seals
+
+        name = way.box.name
+        basis, unbegun = self._bases[name], name in self._unbegun
+        return seals.seal(way, record, run=self.run, basis=basis, unbegun=unbegun)
 
     def _say(self, obstacles: dict[str, list[str]]) -> None:
         alike: dict[tuple[str, ...], list[str]] = {}

@@ -175,9 +175,10 @@ def carry_out(
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
     password = _ask_password() if ask_become_pass else None
+    whole = playbook == "site" and not tags
     if not check and session is None:
         session = sealed.Session(ctx, plan.boxes)
-        session.begin()
+        session.begin(whole=whole)
     history = playbooks.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
     doing = (
@@ -203,7 +204,7 @@ def carry_out(
         raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
     if outcome.interrupted:
         raise _interrupted(outcome, check=check)
-    if session and playbook == "site" and not tags:
+    if session and whole:
         session.seal(outcome)
     return outcome
 

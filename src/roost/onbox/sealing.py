@@ -3,6 +3,7 @@
 Runs as root. The seal is root's alone; what it holds of contents are hashes with a salt of its own.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -15,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from roost.onbox.files import write_json
+from roost.onbox.files import read_json, write_json
 from roost.onbox.observe import DIGEST, ENVIRONMENT, Leaf, Seen, look
 
 FOLDER = "/var/lib/roost"
@@ -127,33 +128,37 @@ def read() -> dict[str, Any]:
 
 
 def begin(run: str) -> None:
-    """Take the seal away, before a run changes anything, and note which run it is."""
-    folder = os.path.dirname(SEAL)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    os.chmod(folder, 0o700)
-    write_json(RUN, {"run": run})
-    try:
-        os.unlink(SEAL)
-    except FileNotFoundError:
-        return
+    """Take the seal away, before a run changes anything, and note which run it is.
+
+    Args:
+        run: its name; empty for a run that will not seal the box.
+    """
+    if run:
+        folder = os.path.dirname(SEAL)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, 0o700)
+        write_json(RUN, {"run": run})
+    for path in (SEAL,) if run else (SEAL, RUN):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def seal(request: Mapping[str, Any]) -> dict[str, Any]:
     """Look at everything that a run left behind, and keep it.
 
     Args:
-        request: ``run`` (what ``begin`` was told), ``basis``, and ``leaves``, each with what it
-            is expected to be (``expect``).
+        request: ``run`` (what ``begin`` was told), ``basis``, ``leaves``, each with what it is
+            expected to be (``expect``), and ``unbegun``: ``begin`` could not be told, because the
+            box had no Python yet.
 
     Returns:
         ``count`` of the things in the seal, or ``refused``: why there is none.
     """
-    try:
-        with open(RUN, encoding="utf-8") as file:
-            if json.load(file)["run"] != request["run"]:
-                return {"refused": "another run has begun on this box"}
-    except (OSError, ValueError, KeyError):
-        return {"refused": "another run has ended on this box"}
+    begun = read_json(RUN).get("run")
+    if begun is None and request["unbegun"] and not os.path.lexists(SEAL):
+        os.makedirs(os.path.dirname(SEAL), mode=0o700, exist_ok=True)
+    elif begun != request["run"]:
+        return {"refused": f"another run has {'begun' if begun else 'ended'} on this box"}
     leaves = request["leaves"]
     salt = secrets.token_hex(16)
     kept: list[tuple[dict[str, Any], Seen]] = []
@@ -166,7 +171,8 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
     made = {"made": int(time.time()), "by": os.environ.get("SUDO_USER", "root")}
     basis = salted(salt, request["basis"])
     write_json(SEAL, {"salt": salt, "basis": basis, "leaves": kept, **made})
-    os.unlink(RUN)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(RUN)
     return {"count": len(kept)}
 
 
@@ -174,14 +180,14 @@ def main(request: Mapping[str, Any]) -> None:
     """Do what is asked, and print the answer as JSON behind a mark.
 
     Args:
-        request: ``basis`` to verify; ``run`` as well: unless all is in order, take the seal away
-            for that run; ``leaves`` too: seal. ``run`` alone: take the seal away.
+        request: ``basis`` to verify; with ``run``, take the seal away for that run, unless all is
+            in order; with ``leaves``, seal.
     """
     os.umask(0o077)
     if "leaves" in request:
         answer = seal(request)
     else:
         answer = verify(request["basis"]) if request.get("basis") else {"state": "none"}
-        if request.get("run") and answer["state"] != "in order":
+        if "run" in request and answer["state"] != "in order":
             begin(request["run"])
     sys.stdout.write("\x1eseal " + json.dumps(answer) + "\n")
