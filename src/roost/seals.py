@@ -117,8 +117,21 @@ def begin(remote: Remote, run: str) -> str:
     return ""
 
 
-def seal(remote: Remote, record: Record, *, run: str, basis: str, unbegun: bool) -> str:
-    """Seal a box after a run that ended well; why it could not be sealed, if so.
+@dataclass(frozen=True)
+class Sealed:
+    """What came of sealing a box.
+
+    Attributes:
+        refused: why it is not sealed; empty where it is.
+        unmended: what differed from the former seal, and the run did not change.
+    """
+
+    refused: str = ""
+    unmended: list[tuple[str, list[str]]] = field(default_factory=list)
+
+
+def seal(remote: Remote, record: Record, *, run: str, basis: str, unbegun: bool) -> Sealed:
+    """Seal a box after a run that ended well.
 
     Args:
         remote: the box.
@@ -132,8 +145,9 @@ def seal(remote: Remote, record: Record, *, run: str, basis: str, unbegun: bool)
         told = {"run": run, "basis": basis, "leaves": leaves, "unbegun": unbegun}
         said = _ask(remote, lambda: told)
     except RoostError as error:
-        return error.why or error.what
-    return str(said.get("refused", ""))
+        return Sealed(error.why or error.what)
+    unmended = [(thing, list(what)) for thing, what in said.get("unmended", [])]
+    return Sealed(str(said.get("refused", "")), unmended)
 
 
 def _ask(remote: Remote, request: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

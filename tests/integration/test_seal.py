@@ -166,6 +166,18 @@ def test_drift_is_mended_and_sealed_anew(small: LiveBox) -> None:
     assert not runs(small)
 
 
+def test_what_the_run_does_not_mend_is_said(small: LiveBox) -> None:
+    declared = "  vars: {roost_leaves: [{path: /etc/kept}, {path: /etc/other}]}\n"
+    set_playbook(small, KEEP + declared)
+    shell(small, "rm -f /etc/other")
+    assert runs(small) and not runs(small)
+    shell(small, "touch /etc/other; chmod 0600 /etc/kept")
+    done = roost(small, "up")
+    assert "box: the run left /etc/other as it was: added" in done.stderr
+    assert "left /etc/kept" not in done.stderr
+    assert not runs(small)
+
+
 def test_what_a_run_depends_on_breaks_the_seal(small: LiveBox) -> None:
     set_variables(small, "word: other")
     assert roost(small, "check").returncode == 2

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from roost.events import Outcome
     from roost.job_stream import Remote
     from roost.seal_basis import Basis
-    from roost.seals import Look, Record
+    from roost.seals import Look, Record, Sealed
 
 
 class Session:
@@ -130,10 +130,15 @@ class Session:
                 ready.append(way)
         if ready:
             done, _ = on_each(self._ctx, ready, partial(self._seal, record))
-            obstacles |= {w.box.name: [why] for w, why in zip(ready, done, strict=True) if why}
+            for way, one in zip(ready, done, strict=True):
+                if one.refused:
+                    obstacles[way.box.name] = [one.refused]
+                for thing, what in one.unmended:
+                    said = f"{way.box.name}: the run left {thing} as it was: {', '.join(what)}"
+                    self._ctx.out.note(said)
         self._say(obstacles)
 
-    def _seal(self, record: Record, way: Remote) -> str:
+    def _seal(self, record: Record, way: Remote) -> Sealed:
         from roost import seals
 
         name = way.box.name

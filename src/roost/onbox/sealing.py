@@ -21,6 +21,7 @@ from roost.onbox.observe import DIGEST, ENVIRONMENT, Leaf, Seen, look
 
 FOLDER = "/var/lib/roost"
 SEAL = FOLDER + "/seal/seal.json"
+FORMER = FOLDER + "/seal/former.json"
 RUN = FOLDER + "/seal/run"
 HEX = frozenset("0123456789abcdef")
 
@@ -110,10 +111,10 @@ def verify(basis: str) -> dict[str, Any]:
     return {"state": state, "count": len(now), "differs": found}
 
 
-def read() -> dict[str, Any]:
+def read(path: str = SEAL) -> dict[str, Any]:
     """The seal; empty where there is none that root wrote for itself alone."""
     try:
-        fd = os.open(SEAL, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return {}
     with os.fdopen(fd, encoding="utf-8") as file:
@@ -127,20 +128,46 @@ def read() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def begin(run: str) -> None:
+def begin(run: str, differs: list[Any]) -> None:
     """Take the seal away, before a run changes anything, and note which run it is.
 
     Args:
         run: its name; empty for a run that will not seal the box.
+        differs: what ``verify`` found, so that it can be said in the end what the run left as
+            it was.
     """
     if run:
         folder = os.path.dirname(SEAL)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(folder, 0o700)
-        write_json(RUN, {"run": run})
-    for path in (SEAL,) if run else (SEAL, RUN):
+        write_json(RUN, {"run": run, "differs": differs})
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(SEAL, FORMER)
+    else:
+        _remove(SEAL, FORMER, RUN)
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _unmended(told: Mapping[str, Any], found: Mapping[str, Seen]) -> list[Any]:
+    """What differed from the former seal before the run, and differs alike after it."""
+    former = read(FORMER)
+    left = []
+    for leaf, before in former.get("leaves", []):
+        seen = found.get(_key(leaf))
+        if name_of(leaf) in told and seen is not None:
+            wrong = differences(leaf, before, without_contents(former["salt"], seen))
+            if wrong == told[name_of(leaf)]:
+                left.append([name_of(leaf), wrong])
+    return left
+
+
+def _key(leaf: Leaf) -> str:
+    return json.dumps({k: v for k, v in leaf.items() if k != "expect"}, sort_keys=True)
 
 
 def seal(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,9 +179,11 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
             box had no Python yet.
 
     Returns:
-        ``count`` of the things in the seal, or ``refused``: why there is none.
+        ``refused``: why there is no seal; or ``unmended``: what is in it although it differed
+        from the former seal, since the run did not change it.
     """
-    begun = read_json(RUN).get("run")
+    noted = read_json(RUN)
+    begun = noted.get("run")
     if begun is None and request["unbegun"] and not os.path.lexists(SEAL):
         os.makedirs(os.path.dirname(SEAL), mode=0o700, exist_ok=True)
     elif begun != request["run"]:
@@ -162,7 +191,8 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
     leaves = request["leaves"]
     salt = secrets.token_hex(16)
     kept: list[tuple[dict[str, Any], Seen]] = []
-    for leaf, seen in zip(leaves, look(leaves), strict=False):
+    found = dict(zip(map(_key, leaves), look(leaves), strict=True))
+    for leaf, seen in zip(leaves, found.values(), strict=True):
         for key, value in (leaf.get("expect") or {}).items():
             if seen.get(key) != value:
                 return {"refused": f"{name_of(leaf)} is not what the run made of it ({key})"}
@@ -171,9 +201,9 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
     made = {"made": int(time.time()), "by": os.environ.get("SUDO_USER", "root")}
     basis = salted(salt, request["basis"])
     write_json(SEAL, {"salt": salt, "basis": basis, "leaves": kept, **made})
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(RUN)
-    return {"count": len(kept)}
+    unmended = _unmended(dict(noted.get("differs") or []), found)
+    _remove(FORMER, RUN)
+    return {"unmended": unmended}
 
 
 def main(request: Mapping[str, Any]) -> None:
@@ -189,5 +219,5 @@ def main(request: Mapping[str, Any]) -> None:
     else:
         answer = verify(request["basis"]) if request.get("basis") else {"state": "none"}
         if "run" in request and answer["state"] != "in order":
-            begin(request["run"])
+            begin(request["run"], answer.get("differs") or [])
     sys.stdout.write("\x1eseal " + json.dumps(answer) + "\n")
