@@ -73,7 +73,7 @@ def _of(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
     elif "user" in leaf and seen["type"] == "user":
         yield from _of_user(leaf["user"], seen)
     elif "venv" in leaf:
-        yield from _of_venv(leaf["venv"], seen)
+        yield from _of_venv(leaf, seen)
     elif "glob" in leaf and leaf["glob"].endswith("/*"):
         extra = leaf["glob"][:-1] + "extra"
         yield Tamper(f"added: {extra}", f"echo 1 >{extra}", f"rm {extra}")
@@ -141,7 +141,8 @@ def _of_user(name: str, seen: dict[str, str]) -> Iterator[Tamper]:
     yield Tamper(f"member added: {name}", f"gpasswd -a {name} games", f"gpasswd -d {name} games")
 
 
-def _of_venv(folder: str, seen: dict[str, str]) -> Iterator[Tamper]:
+def _of_venv(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
+    folder = leaf["venv"]
     site = f"$(ls -d {folder}/lib/python3*/site-packages)"
     for module in sorted(k.removeprefix("module ") for k in seen if k.startswith("module ")):
         away = f"mv {site}/{module} {KEEP}"
@@ -150,7 +151,8 @@ def _of_venv(folder: str, seen: dict[str, str]) -> Iterator[Tamper]:
         info = f"{site}/{name}.dist-info"
         yield Tamper(f"package gone: {folder} {name}", f"mv {info} {KEEP}", f"mv -T {KEEP} {info}")
     extra = f"{site}/extra-1.0.dist-info"
-    yield Tamper(f"package added: {folder}", f"mkdir {extra}", f"rmdir {extra}")
+    if not leaf.get("more"):
+        yield Tamper(f"package added: {folder}", f"mkdir {extra}", f"rmdir {extra}")
     python = f"{folder}/bin/python"
     yield Tamper(f"interpreter: {folder}", f"mv {python} {KEEP}; ln -s /bin/false {python}",
                  f"mv -T {KEEP} {python}")  # fmt: skip

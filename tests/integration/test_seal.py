@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from cli import ROOST, roost, root, set_playbook, set_variables
 from tampers import SEAL, Tamper, all_of, drawn, shell
+from tampers_by_hand import BY_HAND
 
 from boxes import LiveBox, exec_in
 from roost import process
@@ -96,23 +98,21 @@ def test_a_spoilt_thing_is_named(sealed: LiveBox) -> None:
     assert found == ["package tmux", "/etc/tmux.conf", "unit earlyoom.service", "user ann"]
 
 
-@pytest.mark.long
 def test_the_seal_sees_whatever_ansible_sees(sealed: LiveBox) -> None:
-    missed, both = [], 0
-    for tamper in drawn(sealed, COUNT, SEED):
+    missed, seen = [], 0
+    for tamper in random.Random(SEED).sample(BY_HAND, min(COUNT, len(BY_HAND))):
         shell(sealed, tamper.do)
         try:
             found, _ = state(sealed)
-            asked = roost(sealed, "check", "--full", "--json")
-            (one,) = json.loads(asked.stdout)["boxes"]
-            assert not one["sealed"]
-            ansible = one["state"] in ("differs", "failed")
-            both += ansible
-            missed += [tamper.name] * (ansible and found != "differs")
+            seen += found == "differs"
+            if found == "in order":
+                asked = roost(sealed, "check", "--full", "--json")
+                (one,) = json.loads(asked.stdout)["boxes"]
+                missed += [tamper.name] * (one["state"] != "in order")
         finally:
             shell(sealed, tamper.undo)
     assert missed == []
-    assert both >= COUNT / 3, "Ansible saw hardly anything: this test says nothing"
+    assert seen > COUNT / 2, "what was spoilt is hardly any of what roost manages"
     assert state(sealed) == ("in order", [])
 
 
