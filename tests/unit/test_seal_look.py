@@ -120,3 +120,5 @@ def test_a_program_is_asked_for_its_answer() -> None:
     assert seen == {"answer": "ä", "exit code": "0"}
     (failed,) = observe.look([{"command": ["false"]}])
     assert failed["exit code"] == "1"
+    (gone,) = observe.look([{"command": ["/no/such/program"]}])
+    assert gone == {"answer": "", "exit code": "cannot be run"}

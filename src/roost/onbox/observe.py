@@ -10,6 +10,7 @@ forms; ``docs/seal.md`` tells what each covers:
 With ``"only": [PROPERTY...]`` the rest of what is seen does not count.
 """
 
+import contextlib
 import functools
 import glob
 import grp
@@ -167,15 +168,19 @@ class Program:
 
     def __init__(self, argv: Sequence[str], text: str = "") -> None:
         self.text = text
-        self.child = subprocess.Popen(
-            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd="/",
-        )  # fmt: skip
+        self.child: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):  # such as one that is gone
+            self.child = subprocess.Popen(
+                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd="/",
+            )  # fmt: skip
 
-    def said(self) -> str:
-        """What it wrote, when it has ended."""
+    def said(self) -> tuple[str, str]:
+        """What it wrote, and its exit code, when it has ended."""
+        if self.child is None:
+            return "", "cannot be run"
         out, _ = self.child.communicate(self.text.encode())
-        return out.decode("utf-8", "replace")
+        return out.decode("utf-8", "replace"), str(self.child.returncode)
 
 
 def _start(leaf: Leaf) -> "Program":
@@ -186,10 +191,10 @@ def _start(leaf: Leaf) -> "Program":
 
 
 def _answer(leaf: Leaf, program: "Program") -> Seen:
-    said = program.said()
+    said, code = program.said()
     if "units" in leaf:
         return {line.split()[0]: "active" for line in said.splitlines() if line.split()}
-    return {"answer": said.strip(), "exit code": str(program.child.returncode)}
+    return {"answer": said.strip(), "exit code": code}
 
 
 def _look(leaf: Leaf) -> Seen:
@@ -220,8 +225,8 @@ def look(leaves: Sequence[Leaf]) -> list[Seen]:
         for n, leaf in enumerate(leaves)
         if n not in running and not {"package", "unit"} & set(leaf)
     }
-    by_package = _packages(packages, asked.said()) if asked else {}
-    by_unit = _units(units, shown.said()) if shown else {}
+    by_package = _packages(packages, asked.said()[0]) if asked else {}
+    by_unit = _units(units, shown.said()[0]) if shown else {}
     for n, leaf in enumerate(leaves):
         if n in running:
             seen[n] = _answer(leaf, running[n])
