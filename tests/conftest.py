@@ -86,6 +86,7 @@ TOGETHER = {
         "test_roles_jupyter",
         "test_lab",
         "test_lab_page",
+        "test_doctor_box",
     ),
 }
 # Files whose tests share nothing, and take minutes each.

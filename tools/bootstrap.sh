@@ -37,7 +37,7 @@ main() {
         need iptables iptables
         need openssl openssl
         need_to_run
-        need_browser
+        need_browsers
         ;;
     *) fail "usage: tools/bootstrap.sh setup|lint|demo|bench|test" ;;
     esac
@@ -107,7 +107,8 @@ can_pull() {
     timeout 60 "$engine" pull --quiet "$image" >/dev/null 2>&1
 }
 
-need_browser() {
+need_browsers() {
+    if grep -qs '^ID=ubuntu' /etc/os-release; then need firefox firefox; else need firefox firefox-esr; fi
     for program in chromium chromium-browser google-chrome; do
         command -v "$program" >/dev/null 2>&1 && return
     done

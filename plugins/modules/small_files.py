@@ -62,6 +62,12 @@ options:
         description: A command that must accept a new file before it is placed; C(%s) is its path.
         type: str
         default: ""
+      then:
+        description:
+          - A command that is run once the path was changed. A handler would be lost in a run that
+            is cut off before it.
+        type: str
+        default: ""
 author: The roost authors
 """
 
@@ -215,6 +221,8 @@ def in_order(module: AnsibleModule, spec: Spec) -> dict | None:
         return None
     if not module.check_mode:
         apply(module, spec)
+        if spec["then"]:
+            module.run_command(shlex.split(spec["then"]), check_rc=True)
     header = f"{path} ({{}})"
     return {
         "before_header": header.format(before),
@@ -236,6 +244,7 @@ def main() -> None:
         "follow": {"type": "bool", "default": False},
         "ours": {"type": "str", "default": ""},
         "validate": {"type": "str", "default": ""},
+        "then": {"type": "str", "default": ""},
     }
     files = {"type": "list", "elements": "dict", "required": True, "options": suboptions}
     module = AnsibleModule(argument_spec={"files": files}, supports_check_mode=True)

@@ -6,11 +6,11 @@ What was seen comes as a value: so a Mac, WSL and an old OpenSSH are judged on a
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from roost.doctor_facts import Facts
+from roost.finding import Finding, Level
 from roost.ssh_config import CONTROL_DIR_MAX
 
 # Quotes and backslashes in a config are read as roost writes them from 8.7 on (argv_split).
@@ -20,24 +20,6 @@ OLDEST_ANSIBLE = (2, 19)
 OLDEST_PYTHON = (3, 11)
 # sshd lets six tries pass before it hangs up (MaxAuthTries).
 MANY_KEYS = 5
-Level = Literal["ok", "note", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: what it is about, one or two words.
-        level: ``error`` stops roost or ssh, ``warning`` will hurt, ``note`` is good to know.
-        text: what was found.
-        fix: the command, or the step, that mends it.
-    """
-
-    subject: str
-    level: Level
-    text: str
-    fix: str = ""
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -91,7 +73,7 @@ def check_python(facts: Facts) -> Iterator[Finding]:
     version = _numbers(facts.ansible)
     if not version or version < OLDEST_ANSIBLE:
         found = facts.ansible or "missing"
-        fix = "install roost anew: uv tool install --reinstall roost"
+        fix = "uv tool install --reinstall roost"
         yield Finding("ansible", "error", f"ansible-core is {found}; 2.19 is needed", fix)
     else:
         yield Finding("ansible", "ok", f"ansible-core {facts.ansible}")
@@ -107,20 +89,20 @@ def check_home(facts: Facts) -> Iterator[Finding]:
             "home", "warning", f"$HOME is {said}, but ssh reads {real}/.ssh", f"export HOME={real}"
         )
     if facts.folder is not None and facts.folder & 0o022:
-        fix = f"chmod 700 {real}/.ssh"
-        yield Finding("~/.ssh", "error", f"others may write to it ({facts.folder:04o})", fix)
+        fix = f"chmod go-w {shlex.quote(str(real))}/.ssh"
+        yield Finding("~/.ssh", "error", f"others may write to it ({facts.folder:04o})", fix, True)
     if facts.config is not None and facts.config & 0o022:
-        fix = f"chmod 600 {real}/.ssh/config"
-        yield Finding(
-            "~/.ssh/config", "error", f"ssh refuses it: others may write ({facts.config:04o})", fix
-        )
+        fix = f"chmod go-w {shlex.quote(str(real))}/.ssh/config"
+        text = f"ssh refuses it: others may write ({facts.config:04o})"
+        yield Finding("~/.ssh/config", "error", text, fix, True)
 
 
 def check_keys(facts: Facts) -> Iterator[Finding]:
     for key in facts.keys:
         if key.mode & 0o077:
-            fix = f"chmod 600 {key.path}"
-            yield Finding("key", "error", f"ssh ignores {key.path}: mode {key.mode:04o}", fix)
+            fix = f"chmod 600 {shlex.quote(str(key.path))}"
+            text = f"ssh ignores {key.path}: mode {key.mode:04o}"
+            yield Finding("key", "error", text, fix, True)
         if not key.has_public:
             fix = f"ssh-keygen -y -f {key.path} > {key.path}.pub"
             yield Finding("key", "note", f"{key.path} has no .pub beside it", fix)
@@ -159,7 +141,7 @@ def check_control(facts: Facts) -> Iterator[Finding]:
 def check_platform(facts: Facts) -> Iterator[Finding]:
     if facts.workspace and facts.workspace[1] & 0o002:
         root = facts.workspace[0]
-        fix = f"export ANSIBLE_CONFIG={root}/ansible.cfg for plain ansible; roost does so itself"
+        fix = f"export ANSIBLE_CONFIG={root}/ansible.cfg, for plain ansible"
         text = f"everybody may write to {root}: Ansible ignores its ansible.cfg"
         yield Finding("workspace", "warning", text, fix)
     if "microsoft" not in facts.kernel.lower():

@@ -89,13 +89,14 @@ def named(spec: str) -> Forward:
     return checked(Forward.parse(spec), Allow(public=True, privileged=True))
 
 
-def check_free(forward: Forward, box: Box, known: Sequence[Status]) -> None:
+def check_free(forward: Forward, box: Box, known: Sequence[Status], *, verb: str = "") -> None:
     """See that ``forward`` can listen on this side.
 
     Args:
         forward: what ``checked`` returned.
         box: for the advice.
         known: the tunnels that are open, one of which may hold the port.
+        verb: for the advice: ``lab`` or ``proxy``, where one of these opens it.
 
     Raises:
         UsageError: its port or its path is taken; the message says by whom.
@@ -112,10 +113,11 @@ def check_free(forward: Forward, box: Box, known: Sequence[Status]) -> None:
     free = ports.next_free(number + 1)
     rest = f":{forward.target}" if forward.target else ""
     prefix = "D:" if forward.kind is ForwardKind.DYNAMIC else ""
+    by_spec = f"roost tunnel open {box.name} {prefix}{free}{rest}"
     raise UsageError(
         f"port {number} on this side is taken",
         why=f"by {who_holds(number, known)}",
-        fix=f"roost tunnel open {box.name} {prefix}{free}{rest}",
+        fix=f"roost {verb} {box.name} --port {free}" if verb else by_spec,
     )
 
 

@@ -16,10 +16,15 @@ from roost.model import Box
 from roost.people_list import Known
 from roost.public_keys import PublicKey
 
+_PYTHON = "/usr/bin/python3 -I -X utf8"
 # As root; a sudo that wants a password says so at once instead of waiting for one.
 _PROGRAM = (
-    'if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; fi; '
-    "exec $become /usr/bin/python3 -I -X utf8 -"
+    f'if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; fi; exec $become {_PYTHON} -'
+)
+# The password is the first line. A sudo that does not ask leaves it unread, and so does Python.
+_WITH_PASSWORD = (
+    "IFS= read -r password; program=$(cat); "
+    f'printf "%s\\n" "$password" | sudo -S -p "" {_PYTHON} -c "$program"'
 )
 
 
@@ -63,8 +68,12 @@ class Way:
         return asdict(self)
 
 
-def ask(remote: Remote) -> dict[str, Any]:
+def ask(remote: Remote, become_password: str | None = None) -> dict[str, Any]:
     """What the box says of its accounts.
+
+    Args:
+        remote: the way to the box.
+        become_password: for a sudo that wants one.
 
     Raises:
         UnreachableError: it does not answer, or does not let us in.
@@ -73,15 +82,17 @@ def ask(remote: Remote) -> dict[str, Any]:
     name = remote.box.name
     program = resources.files(onbox).joinpath("accounts.py").read_text("utf-8")
     try:
-        done = ssh.run(remote.config, remote.box, _PROGRAM, fleet=remote.fleet, input=program)
+        script = _PROGRAM if become_password is None else _WITH_PASSWORD
+        sent = program if become_password is None else f"{become_password}\n{program}"
+        done = ssh.run(remote.config, remote.box, script, fleet=remote.fleet, input=sent)
         found = json.loads(done.stdout[done.stdout.index("{") :])
     except ProcessError as error:
         if "python3" in error.stderr:
             raise RoostError(f"{name} has no Python yet", fix=f"roost up {name}") from error
-        if "sudo" in error.stderr:
+        if "sudo" in error.stderr and become_password is None:
             raise RoostError(
                 f"{name}: only root can read who may log in, and sudo wants a password there",
-                fix="log in as somebody with sudo without a password",
+                fix=f"roost people {name} --ask-become-pass",
             ) from error
         raise
     except ValueError as error:

@@ -100,7 +100,7 @@ class Tunnels:
         there = {f.spec for s in mine for f in s.forwards}
         fresh = [f for f in wanted if str(f) not in there]
         for forward in fresh:
-            check_free(forward, box, known)
+            check_free(forward, box, known, verb=purpose.label)
         wishes = [
             _wish(box, config, [f.spec for f in s.forwards], purpose)
             for s in mine

@@ -34,9 +34,10 @@ def advice() -> Iterator[tuple[str, str]]:
     """Where advice stands, and its text."""
     for file in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.keyword) and node.arg == "fix":
-                for text in texts(node.value):
-                    yield file.stem, text
+            match node:
+                case ast.keyword("fix", value) | ast.Assign([ast.Name("fix")], value):
+                    for text in texts(value):
+                        yield file.stem, text
     for _, _, fix in explain._KNOWN:
         yield "explain", fix.format("X", "X", box="X") if "{" in fix else fix
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 import yaml
 from cli import ROOST, roost, set_variables
@@ -142,6 +143,35 @@ def test_a_box_that_is_down_is_named(box: LiveBox) -> None:
     assert done.returncode == 4
     assert "down" in done.stderr
     assert "zed" in done.stdout
+
+
+def with_password(box: LiveBox, password: str) -> tuple[int, str]:
+    """The exit code of ``roost people -K --json``, and what it said."""
+    argv = ["-w", str(box.workspace.root), "people", box.name, "-K", "--json"]
+    child = pexpect.spawn(str(ROOST), argv, encoding="utf-8", timeout=60)
+    child.expect("sudo password on the boxes: ")
+    child.sendline(password)
+    child.expect(pexpect.EOF)
+    child.close()
+    return child.exitstatus, child.before
+
+
+def test_a_sudo_that_wants_a_password_gets_it(box: LiveBox) -> None:
+    user, password = box.now.user, "correct horse $1"
+    # One that is not asked for does no harm.
+    assert with_password(box, password)[0] == 0
+    (rule,) = sh(box, f"grep -rl '^{user} ' /etc/sudoers.d").split()
+    exec_in(box, ["chpasswd"], input=f"{user}:{password}\n")
+    sh(box, f"cp {rule} /root/rule; echo '{user} ALL=(ALL) ALL' > {rule}")
+    try:
+        without = roost(box, "people")
+        assert f"fix: roost people {box.name} --ask-become-pass" in without.stderr
+        assert with_password(box, "wrong")[0] == without.returncode == 1
+        code, said = with_password(box, password)
+    finally:
+        sh(box, f"cp /root/rule {rule}; usermod -p '*' {user}")
+    assert code == 0, said
+    assert (user, "password") in {(way["account"], way["sudo"]) for way in json.loads(said)}
 
 
 def test_keys_that_people_keep_themselves_may_count_for_nothing(box: LiveBox, keys: Keys) -> None:

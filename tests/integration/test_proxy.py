@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -199,6 +201,35 @@ def test_opens_a_browser_with_a_profile_of_its_own(
     assert Path(os.environ["HOME"]).joinpath(".local/state/roost/browsers").is_dir()
 
 
+def test_firefox_takes_the_gateway_for_private_names_alone(
+    site: Site, tunnels: Tunnels, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        world = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = world.getsockname()[1]
+        wrapper, number = tmp_path / "firefox", tmp_path / "pid"
+        # Every name that is looked up on this side leads to loopback, the browser's own, too.
+        wrapper.write_text(
+            f"""#!/bin/sh
+echo 'user_pref("network.dns.forceResolve", "127.0.0.1");' >>"$3/user.js"
+echo $$ >{number}
+exec /usr/bin/firefox --headless "$@" http://wiki.corp.example/firefox http://world.example:{port}/
+"""
+        )
+        wrapper.chmod(0o700)
+        words = ("--domain", "corp.example", "--browser", str(wrapper))
+
+        done = roost(site.gate, "proxy", "gate", *words)
+
+        assert done.returncode == 0, done.stderr
+        stack.callback(lambda: os.killpg(int(number.read_text()), signal.SIGKILL))
+        log = ["grep", "-c", "GET /firefox", "/var/log/nginx/access.log"]
+        wait_for(lambda: exec_in(site.inner, log, check=False).returncode == 0, 60)
+        world.settimeout(60)
+        asked = stack.enter_context(world.accept()[0]).recv(4096)
+        assert f"Host: world.example:{port}".encode() in asked
+
+
 def test_a_browser_that_is_not_there(site: Site, tunnels: Tunnels) -> None:
     done = roost(site.gate, "proxy", "gate", "--domain", "a.example", "--browser", "no-such")
     assert done.returncode == ExitCode.FAILED
@@ -218,5 +249,6 @@ def test_the_port_may_be_chosen_and_its_holder_is_named(site: Site, tunnels: Tun
         taken = roost(site.gate, "proxy", "gate", *words)
     assert taken.returncode == ExitCode.USAGE, taken.stderr
     assert f"process {os.getpid()}" in taken.stderr
+    assert "roost proxy gate --port " in taken.stderr
 
     assert settings(site, *words)["socks"] == f"socks5h://127.0.0.1:{port}"

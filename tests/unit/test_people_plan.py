@@ -8,12 +8,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ansible.module_utils
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_module() -> ModuleType:
+    # On a box Ansible brings what the module imports from there.
+    ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
     path = ROOT / "plugins/modules/people_plan.py"
     spec = importlib.util.spec_from_file_location("people_plan", path)
     assert spec is not None

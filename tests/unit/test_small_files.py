@@ -137,3 +137,16 @@ def test_an_impossible_path_is_one_message(place: Path) -> None:
     done = run({"path": str(place / "file/below"), "content": "x"})
     assert done["failed"]
     assert done["msg"].startswith(f"{place}/file/below cannot be put in order")
+
+
+def test_what_has_to_follow_a_change_follows_it_and_nothing_else(place: Path) -> None:
+    path, told = place / "a", place / "told"
+    spec = {"path": str(path), "content": "one\n", "then": f"sh -c 'cat {path} >> {told}'"}
+    assert run(spec, check=True)["changed"]
+    assert not told.exists()
+    run(spec)
+    run(spec)
+    assert told.read_text() == "one\n"
+    run({**spec, "state": "absent", "then": f"rm {told}"})
+    assert not told.exists()
+    assert run({**spec, "then": "false"})["failed"]

@@ -17,8 +17,10 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(shared_server: Server) -> Server:
-    return shared_server
+def server(shared_server: Server) -> Iterator[Server]:
+    yield shared_server
+    # A kernel for each test would be left, and some of them compute.
+    shared_server.end_kernels()
 
 
 @pytest.fixture

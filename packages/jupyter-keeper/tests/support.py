@@ -138,7 +138,9 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.process = None
+            raise AssertionError(f"does not stop: {self.log.read_text()[-4000:]}") from None
+        finally:
+            self.process = None
 
     def notebook(self, *sources: str, name: str = "nb.ipynb") -> str:
         """Write a notebook with these code cells; its path for the API."""

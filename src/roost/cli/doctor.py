@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from roost.cli.context import Context, Verbs
-    from roost.doctor import Finding
-    from roost.model import Box
+    from roost.finding import Finding
+    from roost.job_stream import Remote
+
+DESCRIPTION = """\
+Look at ssh, keys, agent, rsync, Python and the workspace on this side, and at the boxes that are
+named: the way there, sudo, disks, clock, apt, the package archive and index as the box reaches
+them, JupyterLab, a cell in each kernel, tmux, tunnels, units that are left over. Nothing is changed
+without --fix. Exit code 1 if something has to be mended.
+"""
+# Seconds that one of the commands of --fix may take: dpkg may have a lot to finish.
+MENDING = 600.0
+ENTRY = "from roost.cli.main import entry; entry()"
 
 
 def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
@@ -25,17 +37,38 @@ def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
         "doctor",
         parents=[common],
         help="what is wrong, each finding with the command that mends it",
-        description="Look at ssh, keys, agent, rsync, Python and the workspace on this side, and "
-        "at whether the boxes that are named can be reached. Nothing is changed. Exit code 1 if "
-        "something has to be mended.",
+        description=DESCRIPTION,
     )
-    parser.add_argument("names", nargs="*", metavar="BOX", help="boxes to reach, too")
+    parser.add_argument("names", nargs="*", metavar="BOX|GROUP", help="boxes to look at, too")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="mend what can be mended without asking and without losing anybody's work",
+    )
     parser.set_defaults(handler=doctor)
 
 
 def doctor(ctx: Context, args: argparse.Namespace) -> int:
     """Show every finding; what is in order comes last."""
+    findings = _look(ctx, args.names)
+    if args.fix and _mend(ctx, findings):
+        findings = _look(ctx, args.names)
+    if args.json:
+        ctx.out.json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            ctx.out.line(f"{finding.level:<8} {finding.subject}: {finding.text}")
+            if finding.fix:
+                ctx.out.line(f"         fix: {finding.fix}")
+    if not args.fix and any(finding.safe for finding in findings):
+        words = shlex.join(["roost", "doctor", "--fix", *args.names])
+        ctx.out.note(f"some of that can be mended without you: {words}")
+    bad = any(finding.level == "error" for finding in findings)
+    return ExitCode.FAILED if bad else ExitCode.OK
+
+
+def _look(ctx: Context, names: list[str]) -> list[Finding]:
     from roost.doctor import examine
     from roost.doctor_facts import gather
 
@@ -48,22 +81,33 @@ def doctor(ctx: Context, args: argparse.Namespace) -> int:
     findings += _include(ctx)
     if root is not None:
         findings += _workspace(ctx)
-    findings += _boxes(ctx, args.names)
+    findings += _boxes(ctx, names)
     order = ("error", "warning", "note", "ok")
-    findings.sort(key=lambda finding: order.index(finding.level))
-    if args.json:
-        ctx.out.json([vars(finding) for finding in findings])
-    else:
-        for finding in findings:
-            ctx.out.line(f"{finding.level:<8} {finding.subject}: {finding.text}")
-            if finding.fix:
-                ctx.out.line(f"         fix: {finding.fix}")
-    bad = any(finding.level == "error" for finding in findings)
-    return ExitCode.FAILED if bad else ExitCode.OK
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+def _mend(ctx: Context, findings: list[Finding]) -> int:
+    """Run what mends the safe findings, each said before it is done; how many there were."""
+    from roost import process
+
+    safe = [finding for finding in findings if finding.safe]
+    for finding in safe:
+        ctx.out.note(f"{finding.subject}: {finding.text}\n  {finding.fix}")
+        words = shlex.split(finding.fix)
+        if words[0] == "roost":
+            root = str(ctx.workspace().root)
+            words = [sys.executable, "-c", ENTRY, "-w", root, *words[1:]]
+        try:
+            process.run(words, timeout=MENDING)
+        except RoostError as error:
+            ctx.out.error(error)
+    if not safe:
+        ctx.out.note("there is nothing that could be mended without you")
+    return len(safe)
 
 
 def _include(ctx: Context) -> Iterator[Finding]:
-    from roost.doctor import Finding
+    from roost.finding import Finding
 
     if not installed.same_home(ctx):
         return
@@ -84,7 +128,7 @@ def _include(ctx: Context) -> Iterator[Finding]:
 
 def _workspace(ctx: Context) -> Iterator[Finding]:
     from roost import known_hosts, ssh
-    from roost.doctor import Finding
+    from roost.finding import Finding
     from roost.ssh_config import Settings, ambiguous_addresses, host_key_name
 
     try:
@@ -110,44 +154,39 @@ def _workspace(ctx: Context) -> Iterator[Finding]:
 
 
 def _boxes(ctx: Context, names: list[str]) -> Iterator[Finding]:
-    from roost import ssh
-    from roost.doctor import Finding
+    from roost import checkup
+    from roost.cli.boxes import on_each, remotes
 
-    for box in ctx.fleet().select(names) if names else ():
-        config = ssh.ensure_config(ctx.workspace().root, ctx.fleet(), ctx.paths)
-        try:
-            ssh.run(config, box, "true", fleet=ctx.fleet())
-        except RoostError as error:
-            yield Finding(box.name, "error", error.what, error.fix or "")
-        else:
-            yield Finding(box.name, "ok", "it answers, and lets us in")
-            yield from _notebooks(ctx, box, config)
-        yield from _editor(ctx, box.name, box.host)
-
-
-def _notebooks(ctx: Context, box: Box, config: Path) -> Iterator[Finding]:
-    from roost import keeper
-    from roost.doctor import Finding
-
-    try:
-        found = keeper.status(config, box, fleet=ctx.fleet())
-    except RoostError:
-        return  # no Python there: nothing of ours, either
-    if found is None:
+    if not names:
         return
-    if found.get("active"):
-        yield Finding(f"{box.name} notebooks", "ok", "what cells print with nobody there is kept")
-    else:
-        why = found.get("reason") or "there is no jupyter-keeper in this JupyterLab"
-        text = f"what cells print with nobody there is lost: {why}"
-        fix = f"roost up {box.name} --tags jupyter, with jupyter_keeper: true; or your own settings"
-        yield Finding(f"{box.name} notebooks", "warning", text, fix)
+    ways = remotes(ctx, names)
+    found, _ = on_each(ctx, ways, checkup.examine)
+    for way, findings in zip(ways, found, strict=True):
+        yield from findings
+        yield from _tunnels(ctx, way)
+        yield from _editor(ctx, way.box.name, way.box.host)
+
+
+def _tunnels(ctx: Context, way: Remote) -> Iterator[Finding]:
+    from roost.finding import Finding
+    from roost.tunnels import Tunnels
+
+    name = way.box.name
+    for tunnel in Tunnels(ctx.paths, ctx.environ).list():
+        if (tunnel.box, tunnel.config) != (name, str(way.config)):
+            continue
+        text = ", ".join(forward.spec for forward in tunnel.forwards)
+        if tunnel.state == "up":
+            yield Finding(f"{name} tunnel", "ok", text)
+        else:
+            why = f"{text} is {tunnel.state}: {tunnel.why or 'it is being opened'}"
+            yield Finding(f"{name} tunnel", "warning", why, "roost tunnel list")
 
 
 def _editor(ctx: Context, box: str, host: str) -> Iterator[Finding]:
     from roost import editor
-    from roost.doctor import Finding
     from roost.errors import MissingProgramError
+    from roost.finding import Finding
 
     try:
         words = editor.choose(None, ctx.environ)

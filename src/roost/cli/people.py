@@ -27,10 +27,12 @@ def register(
     sub: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the verbs of this group."""
+    from roost.cli.up import add_password
+
     parser = sub.add_parser(
         "people",
         parents=[common],
-        usage="roost people [BOX|GROUP...] [--json]\n"
+        usage="roost people [BOX|GROUP...] [-K] [--json]\n"
         "       roost people sign NAME [--ca FILE] [--key FILE] [--valid TIME] [--json]",
         help="who can log in where, and by which key",
         description="Ask sshd and sudo on the boxes who can log in, by which key, and who may "
@@ -39,6 +41,7 @@ def register(
     )
     parser.add_argument("names", nargs="*", metavar="WHO", help="boxes or groups; sign NAME")
     parser.add_argument("--json", action="store_true", help="as JSON, with whole fingerprints")
+    add_password(parser)
     sign = parser.add_argument_group("with sign")
     sign.add_argument(
         "--ca",
@@ -67,14 +70,17 @@ def list_handler(ctx: Context, args: argparse.Namespace) -> int:
     from roost import people as asking
     from roost import people_list
     from roost.cli.boxes import on_each, remotes
+    from roost.cli.up import ask_password
 
     root, today = ctx.workspace().root, _today()
+    ways_there = remotes(ctx, args.names)
+    password = ask_password() if args.ask_become_pass else None
 
     def look(way: Remote) -> list[Way]:
         known = people_list.known(way.box, root, ctx.paths.home, today)
-        return asking.ways(asking.ask(way), way.box, known)
+        return asking.ways(asking.ask(way, password), way.box, known)
 
-    found, code = on_each(ctx, remotes(ctx, args.names), look)
+    found, code = on_each(ctx, ways_there, look)
     every = [way for some in found for way in some]
     if args.json:
         ctx.out.json([way.as_json() for way in every])

@@ -174,7 +174,7 @@ def carry_out(
     )
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
-    password = _ask_password() if ask_become_pass else None
+    password = ask_password() if ask_become_pass else None
     whole = playbook == "site" and not tags
     if not check and session is None:
         session = sealed.Session(ctx, plan.boxes)
@@ -209,7 +209,8 @@ def carry_out(
     return outcome
 
 
-def _ask_password() -> str:
+def ask_password() -> str:
+    """The password that sudo wants on the boxes, from the terminal."""
     import getpass
 
     return getpass.getpass("sudo password on the boxes: ")

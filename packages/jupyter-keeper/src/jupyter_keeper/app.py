@@ -106,6 +106,7 @@ class KeeperExtension(ExtensionApp):
             tasks = self._keeper.save(now=True)
             if tasks:
                 await asyncio.wait(tasks, timeout=10)
+            self._keeper.notebooks.hang_up()
 
     def status(self) -> dict[str, Any]:
         """What ``GET /api/keeper`` says."""

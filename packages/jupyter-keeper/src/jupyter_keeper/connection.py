@@ -37,6 +37,14 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._held: list[Any] = []
+        self._protocol: str | None = None
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the page speaks; known also when it has left and messages of it are still held."""
+        if self._protocol is None:
+            self._protocol = super().subprotocol
+        return self._protocol
 
     @property
     def _keeper(self) -> Keeper:
@@ -86,6 +94,9 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
     def disconnect(self) -> None:
         """Leave; outputs that the keeper has are not buffered, and questions are still heard."""
         listener = self._keeper.listeners.get(self.kernel_id)
+        if listener is not None:
+            # What waits for a kernel that starts would be lost with the connection.
+            self._release(leaving=True)
         channels = self.channels
         if listener is not None:
             listener.connections.discard(self)
@@ -125,13 +136,16 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
             self._listener.begin(run[0], self.session_id, run[1])
         super().handle_incoming_message(incoming_msg)
 
-    def _release(self) -> None:
+    def _release(self, *, leaving: bool = False) -> None:
+        """Pass on what was held; nobody but us takes the outputs for a page that leaves."""
         held, self._held = self._held, []
         for message in held:
             run = self._read_run(message)
-            if run is not None:
+            if run is not None and (leaving or self._listener.live):
                 self._listener.begin(run[0], self.session_id, run[1])
             super().handle_incoming_message(message)
+        if held and leaving and "shell" in self.channels:
+            self.channels["shell"].flush()
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
         """Pass the message on unless the browser sees it as a change of the notebook."""

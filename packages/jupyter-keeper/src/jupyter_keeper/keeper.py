@@ -17,6 +17,9 @@ ALONE = 2.0
 FLOOD = 2.0
 """Seconds between two updates of a cell that reached a limit."""
 
+UNSETTLED = 10.0
+"""Seconds from the end of a run in which the notebook's file may not have all of it."""
+
 FLUSH_SHARE = 8
 """Updating a notebook takes at most one part in this many of the time."""
 
@@ -32,6 +35,7 @@ class Run:
         msg_id: of the ``execute_request``; the kernel's messages name it as their parent.
         session: the client session that asked.
         count: the execution count, once the kernel has said it.
+        ended: when the run was over, in seconds of the monotonic clock.
     """
 
     msg_id: str
@@ -41,7 +45,13 @@ class Run:
     mirror: Mirror
     count: int | None = None
     done: bool = False
+    ended: float = 0.0
     echo_until: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether a file that has other outputs is newer than ours."""
+        return self.done and time.monotonic() - self.ended > UNSETTLED
 
 
 @dataclass
@@ -98,6 +108,7 @@ class Keeper:
     def end(self, run: Run) -> None:
         """The run is over: write the rest, its number and its state at once."""
         run.done = True
+        run.ended = time.monotonic()
         run.echo_until = 0.0
         self.schedule(run, at_once=True)
 
@@ -108,12 +119,18 @@ class Keeper:
             self._paces[run.notebook].runs.discard(run)
 
     def overwritten(self, room_id: str) -> None:
-        """A notebook's file has changed and is read again: cells that run are put back."""
+        """A notebook's file is being read again: what it cannot have yet is put back.
+
+        Not only git changes files: a save during which the file is renamed counts as a change by
+        others, too.
+        """
+        loop = asyncio.get_running_loop()
         for listener in self.listeners.values():
-            for run in listener.unfinished():
-                if run.notebook.room.room_id == room_id:
+            for run in listener.latest():
+                if run.notebook.room.room_id == room_id and not run.settled:
                     run.mirror.insist()
-                    asyncio.get_running_loop().call_later(INSIST / 5, self.schedule, run)
+                    for seconds in range(1, int(INSIST)):
+                        loop.call_later(seconds, self.schedule, run)
 
     def schedule(self, run: Run, *, at_once: bool = False) -> None:
         """Have the news of ``run`` written soon."""

@@ -43,6 +43,8 @@ class KernelListener:
         self._widget_timer: asyncio.TimerHandle | None = None
         self._shell: Any = None
         self._waiting: list[Callable[[], None]] = []
+        self._patience: asyncio.TimerHandle | None = None
+        self._nudging: asyncio.TimerHandle | None = None
         self.kernel_id: str = manager.kernel_id
         self.connections: set[Any] = set()
         self.kernel_session = ""
@@ -60,25 +62,28 @@ class KernelListener:
         """The runs that are queued or running."""
         return [run for run in self._runs.values() if not run.done]
 
+    def latest(self) -> list[Run]:
+        """The latest run of each cell."""
+        return list(self._current.values())
+
     def when_live(self, callback: Callable[[], None]) -> None:
         """Call back once messages arrive, or after some seconds without any."""
         self._waiting.append(callback)
-        asyncio.get_running_loop().call_later(LIVE_WAIT, self._stop_waiting)
+        if self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(LIVE_WAIT, self._stop_waiting)
 
-    def begin(self, msg_id: str, session: str, cell_id: str) -> bool:
-        """Take over the outputs of an execution; tells whether they are ours from now on."""
-        if not self.live:
-            return False
+    def begin(self, msg_id: str, session: str, cell_id: str) -> None:
+        """Take over the outputs of an execution, if an open notebook has that cell."""
         run = self._keeper.begin(msg_id, session, cell_id, self.kernel_id)
         if run is None:
-            return False
+            return
         old = self._current.get((run.notebook, cell_id))
         if old is not None:
             # As in the browser: a cell that runs again shows nothing of its former run.
             self._keeper.drop(old)
             self._runs.pop(old.msg_id, None)
         self._runs[msg_id] = self._current[run.notebook, cell_id] = run
-        return True
 
     def owns(self, kind: str, parent: str) -> bool:
         """Whether the browsers see such a message as a change of the notebook instead."""
@@ -100,8 +105,7 @@ class KernelListener:
             self._end_all("The kernel was shut down")
             self.close()
         elif self._address != self._get_address():
-            self._unsubscribe()
-            self._subscribe()
+            self._renew()
         else:
             self.questions.repeat()
 
@@ -145,9 +149,12 @@ class KernelListener:
         """Ask the kernel for a sign of life until there is one; it answers while busy, too."""
         if not self.live and not self._control.closed():
             self._session.send(self._control, "kernel_info_request")
-            asyncio.get_running_loop().call_later(0.3, self._nudge)
+            self._nudging = asyncio.get_running_loop().call_later(0.3, self._nudge)
 
     def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
@@ -155,6 +162,8 @@ class KernelListener:
     def _unsubscribe(self) -> None:
         self.kernel_session = ""
         self.questions.forget()
+        if self._nudging is not None:
+            self._nudging.cancel()
         for stream in (self._stream, self._control, self._shell):
             if stream is not None and not stream.closed():
                 stream.on_recv(None)
@@ -232,6 +241,16 @@ class KernelListener:
     def restarted(self) -> None:
         """The kernel was restarted on demand: what was asked of it before is forgotten."""
         self._end_all("")
+        self._renew()
+
+    def _renew(self) -> None:
+        """Listen to the process that takes over the kernel's ports.
+
+        The old subscription reaches it some time after it has begun to work, and until then what
+        it prints is lost: executions have to wait for a new one.
+        """
+        self._unsubscribe()
+        self._subscribe()
 
     def _end_all(self, note: str) -> None:
         """The kernel is another one now, or none."""
@@ -245,6 +264,7 @@ class KernelListener:
 
     def _on_died(self) -> None:
         self._end_all("The kernel died and was restarted")
+        self._renew()
 
     def _on_dead(self) -> None:
         self._end_all("The kernel died")

@@ -19,7 +19,7 @@ from .outputs import Output, Outputs, RichOutput, StreamOutput
 ORIGIN = "jupyter-keeper"
 """Origin of our transactions: one that undo managers do not track."""
 
-INSIST = 5.0
+INSIST = 10.0
 """Seconds that reading a changed file again may take."""
 
 

@@ -2,7 +2,8 @@
 
 This is the one module that knows its rooms. The names used beside its public ones are
 ``ywebsocket_server.rooms``, ``DocumentRoom._document``, ``._file``, ``.ready``, ``.cleaner``,
-``._maybe_save_document``: ``versions.py`` says for which releases they were tried.
+``._maybe_save_document`` and, of its clients, ``.ws_connection``: ``versions.py`` says for which
+releases they were tried.
 """
 
 from __future__ import annotations
@@ -105,6 +106,17 @@ class Notebooks:
                     self._known[name] = Notebook(room, self._log)
                     self._settle(self._known[name])
                 yield self._known[name]
+
+    def hang_up(self) -> None:
+        """Close all browsers' connections to shared documents, for the end of the server.
+
+        Its process does not end before the threads that jupyter-collaboration has started, and
+        each of those waits for the end of the connection that it was started for.
+        """
+        for room in self._collaboration.ywebsocket_server.rooms.values():
+            for client in list(room.clients):
+                if client.ws_connection is not None:
+                    client.ws_connection.stream.close()
 
     def take_note(self) -> None:
         """Notice notebooks that were just loaded, before anybody can run a cell of theirs."""

@@ -37,8 +37,6 @@ def open_lab(chromium: Browser, server: Server, tmp_path: Path) -> Iterator[Call
     yield open_it
     for lab in labs:
         lab.close()
-    # A kernel for each test would be left, and some of them compute.
-    server.end_kernels()
 
 
 @pytest.fixture

@@ -46,13 +46,19 @@ class Lab:
 
     def open(self, *, kernel: bool = True) -> Lab:
         self.page.goto(self._url)
-        expect(self.page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible()
+        self._expect(self.cell())
         if not kernel:
             return self
         # Either the kernel is idle, or it is busy with what an earlier page has started.
-        status = self.page.locator("#jp-main-statusbar", has_text=re.compile(r"\| (Idle|Busy)"))
-        expect(status).to_be_visible()
+        status = re.compile(r"\| (Idle|Busy)")
+        self._expect(self.page.locator("#jp-main-statusbar", has_text=status))
         return self
+
+    def _expect(self, locator: Locator) -> None:
+        try:
+            expect(locator).to_be_visible()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._state()}") from None
 
     def close(self) -> None:
         self.context.close()
@@ -105,14 +111,15 @@ class Lab:
             except Exception as error:  # the page is being redrawn
                 failure = str(error)
             if time.monotonic() > deadline:
-                self.shot("failed")
-                cells = self.page.locator(".jp-Notebook .jp-CodeCell").count()
-                shown = [(self.prompt(i), self.text(i)) for i in range(cells)]
-                raise AssertionError(
-                    f"{failure} within {timeout} s: {shown}\n{self.console[-20:]}\n"
-                    f"{self.server.log.read_text()[-3000:]}"
-                )
+                raise AssertionError(f"{failure} within {timeout} s: {self._state()}")
             self.page.wait_for_timeout(100)
+
+    def _state(self) -> str:
+        self.shot("failed")
+        cells = self.page.locator(".jp-Notebook .jp-CodeCell").count()
+        shown = [(self.prompt(i), self.text(i)) for i in range(cells)]
+        page = self.page.locator("body").inner_text()[-1000:]
+        return f"{shown}\n{page}\n{self.console[-20:]}\n{self.server.log.read_text()[-3000:]}"
 
     def wait_text(self, part: str, index: int = 0, timeout: float = 90) -> None:
         self.wait(lambda: part in self.text(index), timeout)

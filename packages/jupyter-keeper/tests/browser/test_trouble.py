@@ -49,6 +49,24 @@ def test_edited_on_disk_while_it_runs(server: Server, open_lab: Open, name: str)
     lab.wait(lambda: "changed by git" in file.read_text())
 
 
+def test_renamed_while_it_runs(server: Server, open_lab: Open, name: str) -> None:
+    path = server.notebook(printing_until(f"{name}.stop"), name=name)
+    lab = open_lab(path)
+    lab.run()
+    lab.wait_text("line 5\n")
+    moved = f"moved-{name}"
+    ask(lab, "PATCH", path, {"path": moved})
+    seen = lab.text()
+    lab.wait(lambda: len(lab.text()) > len(seen))
+    (server.root / f"{name}.stop").touch()
+    lab.wait_prompt("[1]:")
+    lab.wait(lambda: is_complete(lab.text()))
+    lab.wait(lambda: is_complete(server.saved_text(name=moved)))
+    assert not (server.root / path).exists()
+    other = open_lab(moved)
+    other.wait(lambda: is_complete(other.text()))
+
+
 def test_deleted_while_it_runs(server: Server, open_lab: Open, name: str) -> None:
     path = server.notebook(printing_until(f"{name}.stop"), name=name)
     lab = open_lab(path)
