@@ -126,21 +126,21 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     # jupyter
     "current leads elsewhere": _edit(f"{RELEASES}/current", f"ln -sfn etc {RELEASES}/current"),
-    "release not complete": _gone(f"$(ls {RELEASES}/*/roost-complete)"),
+    "release not complete": _gone(f"{RELEASES}/current/roost-complete"),
     "another release": (
         f"mkdir {RELEASES}/0123456789ab", f"rmdir {RELEASES}/0123456789ab"
     ),
     "server stopped": _unit("stop", "start", "roost-jupyter@bob"),
     "server disabled": _unit("disable", "enable", "roost-jupyter@ann"),
     "server of nobody on the list": _unit("enable", "disable", "roost-jupyter@eve"),
-    "server's limits": _gone(f"$(ls {UNITS}/roost-jupyter@ann.service.d/*.conf)"),
+    "server's limits": _gone(f"{UNITS}/roost-jupyter@ann.service.d/roost-limits.conf"),
     "server's unit": _append(f"{UNITS}/roost-jupyter@.service"),
     "server's settings": _append(f"{RELEASES}/etc/jupyter_server_config.py"),
     "started as another": _append("/run/roost-jupyter/ann/fingerprint", "x"),
     "a token of nobody": (
         "mkdir /var/lib/roost-jupyter/nobody2", "rmdir /var/lib/roost-jupyter/nobody2"
     ),
-    "wheel gone": _gone("$(ls /var/cache/jupyter_keeper-*.whl)"),
+    "wheel gone": _gone("/var/cache/jupyter_keeper-0.1.0-py3-none-any.whl"),
 }  # fmt: skip
 
 BY_HAND = [Tamper(name, do, undo) for name, (do, undo) in _WORDS.items()]
