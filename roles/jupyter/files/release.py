@@ -191,8 +191,9 @@ def leaves(releases: Releases, name: str) -> list[dict[str, Any]] | str:
         return "an earlier release is still in use, and a later run removes it"
     folder = releases.folder
     links = [{"path": str(folder / link)} for link in ("current", "previous")]
-    every = {"glob": str(folder / "[0-9a-f]*" / COMPLETE)}
-    return [*links, every, {"venv": str(folder / name)}]
+    every = {"glob": str(folder / ("[0-9a-f]" * 12))}
+    complete = {"path": str(folder / name / COMPLETE)}
+    return [*links, every, complete, {"venv": str(folder / name)}]
 
 
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
