@@ -73,7 +73,7 @@ def test_a_loop_leaves_what_its_turns_leave() -> None:
         (Task("raw", changes_nothing=True, answers=True), {}),
         (Task("file", elsewhere=True), answer(path="/a")),
         (Task("file", in_background=True), answer(path="/a")),
-        (Task("copy"), {"censored": "hidden"}),
+        (Task("systemd"), {"censored": "hidden"}),
         (Task("apt"), answer(name=["x"], state="latest")),
         (Task("apt"), answer(name=["py*"])),
         (Task("apt"), answer(upgrade="dist")),
