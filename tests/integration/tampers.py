@@ -76,7 +76,11 @@ def _of(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
         yield from _of_venv(leaf, seen)
     elif "glob" in leaf and leaf["glob"].endswith("/*"):
         extra = leaf["glob"][:-1] + "extra"
-        yield Tamper(f"added: {extra}", f"echo 1 >{extra}", f"rm {extra}")
+        folder = leaf["glob"][:-2]
+        made, gone = f"mkdir -p {folder}; echo 1 >{extra}", f"rm {extra}"
+        if not seen:
+            gone += f"; rmdir --ignore-fail-on-non-empty {folder}"
+        yield Tamper(f"added: {extra}", made, gone)
 
 
 def _of_path(path: str, seen: dict[str, str]) -> Iterator[Tamper]:
