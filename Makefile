@@ -1,9 +1,9 @@
 # Thin: a target makes the checkout ready, which is quick where it is, and runs one command.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-long audit faults bench lint lint-only
+.PHONY: help setup demo demo-down test test-long audit faults bench docs pictures lint lint-only
 
 # Not for the demo: what it says to type next has to work in the user's own shell.
-test test-long audit faults bench lint lint-only: export PATH := $(CURDIR)/.venv/bin:$(PATH)
+test test-long audit faults bench docs pictures lint lint-only: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -32,16 +32,26 @@ audit: ## what outside auditors say of a provisioned box: ssh-audit, lynis, syst
 	@tools/bootstrap.sh test
 	pytest tests/integration/test_roles_audit.py
 
-faults: ## hours: a run cut off before every task, connections at random points, tunnels
+faults: ## an hour: a run cut off after every task, connections at random points, tunnels
 	@tools/bootstrap.sh test
-	ROOST_FAULTS=all pytest tests/integration/test_roles_faults.py
+	pytest --log-cli-level info tests/integration/test_roles_faults.py
 	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
 	python bench/tunnels.py faults --rounds 10
 
-bench: ## tunnels beside autossh and plain ssh -L: seconds until they are back, throughput
+bench: ## re-runs beside pyinfra and plain Ansible, tunnels beside autossh and ssh -L
 	@tools/bootstrap.sh bench
+	python bench/reruns.py --json .cache/reruns.json
+	.cache/bench-peers/bin/python bench/plot.py .cache/reruns.json docs/pictures/reruns.svg docs/pictures/reruns.png
 	python bench/tunnels.py recovery
 	python bench/tunnels.py throughput
+
+docs: ## the documentation site, in site/
+	@tools/bootstrap.sh setup
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+pictures: ## docs/pictures, anew: what the program shows today
+	@tools/bootstrap.sh test
+	PYTHONPATH=tests/integration python tools/pictures.py
 
 lint: ## the gates alone
 	@tools/bootstrap.sh lint

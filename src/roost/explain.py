@@ -51,12 +51,15 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "correct ansible_host of {box} in the inventory, or your DNS or VPN",
     ),
     (
-        r"Connection timed out|No route to host|Network is unreachable|Operation timed out",
+        # In ssh's own words: programs on the box say that of other machines.
+        r"connect to (?:host|address) \S+ port \d+: (?:Connection timed out|Operation timed out"
+        r"|No route to host|Network is unreachable|Host is down)"
+        r"|Connection timed out during banner exchange|Connection to \S+ port \d+ timed out",
         "nothing answers at its address",
         "is the machine on, and are you in its network (VPN, gateway: roost_via)?",
     ),
     (
-        r"Connection refused",
+        r"connect to (?:host|address) \S+ port \d+: Connection refused",
         "the machine answers, but no sshd listens on that port",
         "check ansible_port of {box}, or start sshd from the provider's console",
     ),
@@ -98,6 +101,45 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "give the proxy's CA certificate to the boxes: base_ca_certificates in the inventory",
     ),
     (
+        r"Decryption failed|no vault secrets|Attempting to decrypt but no vault|vault password",
+        "a value of the inventory is encrypted, and the vault password is missing or a wrong one",
+        "name it as Ansible does: export ANSIBLE_VAULT_PASSWORD_FILE=FILE",
+    ),
+    (
+        r"which is not supported\. The roles are",
+        "the roles are not made for its operating system",
+        "use Ubuntu 22.04, 24.04 or 26.04, or Debian 12 or 13",
+    ),
+    (
+        r"Release file for (\S+) is expired",
+        "the archive {1} has not been renewed, or the clock of the box is ahead",
+        "see its clock: roost ssh {box} -- timedatectl; or use another mirror: base_apt_mirror",
+    ),
+    (
+        r"repository '([^']+)' is not signed|NO_PUBKEY (\S+)|(?:EXPKEYSIG|BADSIG) (\S+)"
+        r"|signatures? (?:could ?n[o']t be verified|were invalid)",
+        "apt does not trust the signature of an archive ({1})",
+        "install the archive's key, or take it out: roost ssh {box} -- ls /etc/apt/sources.list.d",
+    ),
+    (
+        r"Hash Sum mismatch|File has unexpected size",
+        "what the archive sent is not what its index says (a mirror in mid-update, or a proxy)",
+        "run it again in some minutes, or use another mirror: base_apt_mirror",
+    ),
+    # Before what has no solution: pip says that of an index that does not answer, too.
+    (
+        r"(?:Failed to fetch|error sending request for url|Request failed after).*?(?:simple|pypi)"
+        r"|Could not fetch URL|HTTPS?ConnectionPool|Failed to establish a new connection",
+        "the index of Python packages cannot be reached from the box",
+        "see what it reaches: roost doctor {box}; set base_pypi_index if it needs a mirror",
+    ),
+    (
+        r"No matching distribution found for (\S+)|ResolutionImpossible"
+        r"|No solution found when resolving|cannot be resolved|are unsatisfiable",
+        "the Python requirements have no solution (see what they ask for: -v)",
+        "correct the requirements in the inventory, or the index that they come from",
+    ),
+    (
         r"Temporary failure resolving '?([\w.-]+)|Could not resolve '?([\w.-]+)",
         "it cannot resolve the name {1}, so that it has no way to the package archive",
         "check its DNS: roost ssh {box} -- resolvectl status",
@@ -120,9 +162,15 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "run the whole playbook: its first role installs it (roost up {box}, without --tags)",
     ),
     (
-        r"Out of memory|oom-kill|rc.?\W+-?(?:137|9)\b.*Killed|MemoryError",
+        # "Killed" is what a shell says of a child that the kernel ended.
+        r"Out of memory|oom-kill|Cannot allocate memory|\bKilled\b|MemoryError",
         "it ran out of memory",
         "give it more memory or swap, or end what fills it: roost ssh {box} -- free -h",
+    ),
+    (
+        r"Destination (\S+) not writable",
+        "{1} cannot be written: the right is missing, or its file system is read-only",
+        "see which: roost ssh {box} -- findmnt -T {1}",
     ),
     (
         r"Read-only file system",
@@ -131,7 +179,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         # Not "Shared connection closed": with a terminal, ssh says that at every end.
-        r"Connection (?:reset|closed) by|Broken pipe|client_loop: send disconnect",
+        r"Connection (?:reset|closed) by|Broken pipe|client_loop: send disconnect"
+        r"|Data could not be sent to remote host",
         "the connection broke off",
         "run it again: it goes on where it stopped",
     ),

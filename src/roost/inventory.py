@@ -63,7 +63,14 @@ def read(workspace: Workspace, environ: Mapping[str, str]) -> dict[str, Any]:
     if complaint:
         # Of a file in group_vars Ansible does not say which one it was.
         place = "" if ".yml:" in complaint else _malformed(workspace)
-        raise InventoryError(f"the inventory cannot be read: {place}{complaint}")
+        vault = "vault" in complaint
+        raise InventoryError(
+            f"the inventory cannot be read: {place}{complaint}",
+            fix="name the vault's password: export ANSIBLE_VAULT_PASSWORD_FILE=FILE, or "
+            "vault_password_file in ansible.cfg"
+            if vault
+            else None,
+        )
     if done.returncode != 0:
         raise ProcessError(
             "ansible-inventory failed", returncode=done.returncode, why=done.stderr.strip()[-500:]

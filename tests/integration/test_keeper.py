@@ -7,8 +7,13 @@ from keeper_suite import PACKAGE, python_of
 
 from roost import process
 
-# Minutes each, and with time limits of their own that other work beside them breaks.
-pytestmark = pytest.mark.long
+IN_A_BROWSER = (
+    "test_browser.py::test_page_stays_open_through_a_bad_link[stall]",
+    "test_browser.py::test_browser_closed_and_a_new_one",
+    "test_browser.py::test_run_all_with_the_browser_closed_and_an_error",
+    "test_browser.py::test_input[away]",
+    "test_trouble.py::test_renamed_while_it_runs",
+)
 
 
 def run_suite(end: str, *words: str) -> None:
@@ -25,6 +30,13 @@ def test_a_real_server_and_kernel(end: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(1900)
+def test_the_core_in_a_real_browser() -> None:
+    run_suite("newest", *(f"tests/browser/{test}" for test in IN_A_BROWSER))
+
+
+@pytest.mark.long  # five minutes and more at each end
+@pytest.mark.browser
+@pytest.mark.timeout(1900)
 @pytest.mark.parametrize("end", ["newest", "oldest"])
-def test_a_real_browser(end: str) -> None:
+def test_everything_in_a_real_browser(end: str) -> None:
     run_suite(end, "tests/browser")

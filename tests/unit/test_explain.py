@@ -56,6 +56,14 @@ CASES = [
     ("uv: Out of memory: Killed process 77", "ran out of memory", "free -h"),
     ("OSError: [Errno 30] Read-only file system: '/etc/x'", "read-only", "dmesg"),
     ("Connection reset by 192.0.2.7 port 22", "broke off", "run it again"),
+    ("The following signatures couldn't be verified: NO_PUBKEY 1F3", "not trust", "sources.list"),
+    ("E: Failed to fetch http://a/x  Hash Sum mismatch", "not what its index says", "mirror"),
+    (
+        "error: Request failed after 3 retries\n  Caused by: Failed to fetch: "
+        "`https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection refused",
+        "index of Python packages",
+        "roost doctor gpu1",
+    ),
 ]
 
 

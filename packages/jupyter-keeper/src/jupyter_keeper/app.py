@@ -101,12 +101,15 @@ class KeeperExtension(ExtensionApp):
     async def stop_extension(self) -> None:
         """Write and save what there is before the kernels are stopped."""
         if self._keeper is not None:
+            # Imported only now, as above.
+            from .notebooks import end_threads
+
             self._ticker.stop()
             self._keeper.flush()
             tasks = self._keeper.save(now=True)
             if tasks:
                 await asyncio.wait(tasks, timeout=10)
-            self._keeper.notebooks.hang_up()
+            end_threads()
 
     def status(self) -> dict[str, Any]:
         """What ``GET /api/keeper`` says."""

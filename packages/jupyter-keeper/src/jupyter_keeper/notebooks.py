@@ -2,14 +2,14 @@
 
 This is the one module that knows its rooms. The names used beside its public ones are
 ``ywebsocket_server.rooms``, ``DocumentRoom._document``, ``._file``, ``.ready``, ``.cleaner``,
-``._maybe_save_document`` and, of its clients, ``.ws_connection``: ``versions.py`` says for which
-releases they were tried.
+``._maybe_save_document``: ``versions.py`` says for which releases they were tried.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +56,7 @@ class Notebook:
         busy = self._saving is not None and not self._saving.done()
         if not self._dirty or busy or time.monotonic() - self._saved_at < wait:
             return None
-        if not self._autosaved():
+        if not self._autosaved() or self._is_deleted():
             return None
         self._dirty = False
         self._saving = asyncio.create_task(self._save())
@@ -66,6 +66,12 @@ class Notebook:
         """Whether saving is wanted: everybody who has it open may have turned it off."""
         wishes = [s.get("autosave", True) for s in self.room.awareness.states.values() if s]
         return any(wishes) or not wishes
+
+    def _is_deleted(self) -> bool:
+        try:
+            return not self.room._file.path
+        except RuntimeError:
+            return True
 
     async def _save(self) -> None:
         started = time.monotonic()
@@ -107,17 +113,6 @@ class Notebooks:
                     self._settle(self._known[name])
                 yield self._known[name]
 
-    def hang_up(self) -> None:
-        """Close all browsers' connections to shared documents, for the end of the server.
-
-        Its process does not end before the threads that jupyter-collaboration has started, and
-        each of those waits for the end of the connection that it was started for.
-        """
-        for room in self._collaboration.ywebsocket_server.rooms.values():
-            for client in list(room.clients):
-                if client.ws_connection is not None:
-                    client.ws_connection.stream.close()
-
     def take_note(self) -> None:
         """Notice notebooks that were just loaded, before anybody can run a cell of theirs."""
         for _ in self:
@@ -150,3 +145,14 @@ class Notebooks:
 
 def _has_cell(cells: Array[Any], cell_id: str) -> bool:
     return any(cells[index].get("id") == cell_id for index in range(len(cells)))
+
+
+def end_threads() -> None:
+    """End the threads that read files and the store of edits, for the end of the server.
+
+    anyio ends each with the task that it was started for, and tasks of jupyter-collaboration do not
+    end while a page is open or after a notebook was deleted: the process would wait for ever.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "AnyIO worker thread" and hasattr(thread, "stop"):
+            thread.stop()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from lab import Lab
@@ -65,6 +67,7 @@ def test_renamed_while_it_runs(server: Server, open_lab: Open, name: str) -> Non
     assert not (server.root / path).exists()
     other = open_lab(moved)
     other.wait(lambda: is_complete(other.text()))
+    other.wait_prompt("[1]:")
 
 
 def test_deleted_while_it_runs(server: Server, open_lab: Open, name: str) -> None:
@@ -122,6 +125,48 @@ def test_the_server_is_restarted_while_a_cell_runs(
     lab.run()
     lab.wait_prompt("[*]:")
     lab.wait(lambda: lab.text().startswith(lines(5)))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path], None]]:
+    """Puts a file system of a few megabytes on a folder."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"may not mount here, only test_server.py has this: {done.stderr!r}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        command = ["umount", "--lazy", folder]
+        subprocess.run(command, check=True)
+
+
+def test_the_disk_is_full_while_a_cell_runs(
+    small_disk: Callable[[Path], None], new_server: Callable[..., Server], open_lab: Open
+) -> None:
+    server = new_server("--KeeperExtension.save_interval=0.5")
+    small_disk(server.root)
+    path = server.notebook(printing_until("stop"))
+    lab = open_lab(path, on=server)
+    lab.run()
+    lab.wait_text("line 5\n")
+    filler = server.root / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    lab.wait(lambda: "No space left" in server.log.read_text())
+    seen = lab.text()
+    lab.wait(lambda: len(lab.text()) > len(seen))
+    lab.shot("disk-full")
+    filler.unlink()
+    (server.root / "stop").touch()
+    lab.wait_prompt("[1]:")
+    lab.wait(lambda: is_complete(lab.text()))
+    lab.wait(lambda: is_complete(server.saved_text()))
 
 
 def test_a_quiet_time_then_output(open_lab: Open, new_server: Callable[..., Server]) -> None:

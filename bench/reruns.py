@@ -1,0 +1,383 @@
+"""What a run costs when nothing has changed: roost beside its peers, on the same boxes.
+
+    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--json FILE] [--plot FILE.svg ...]
+
+``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
+each with a state of about the same size (bench/rerun/state.json is the peers'); copies of it are
+what all of them run against, in turn, so that each meets what the machine does at that moment.
+The peers come into an environment of their own, .cache/bench-peers. It removes what it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench" / "rerun")]
+
+import script as by_hand  # noqa: E402
+
+import boxes  # noqa: E402
+from roost import process  # noqa: E402
+from roost.paths import Paths  # noqa: E402
+from roost.sandbox import Sandbox, releases  # noqa: E402
+from roost.sandbox.image import Image  # noqa: E402
+
+PARTS = ROOT / "bench" / "rerun"
+PEERS = ROOT / ".cache" / "bench-peers"
+ROOST = ROOT / ".venv" / "bin" / "roost"
+HALF_TRIP = 0.025
+# Whoever took longer than this, in seconds, is not asked again for the same boxes.
+ENOUGH = 40.0
+ENVIRONMENTS = """\
+python_environments:
+  - {name: one, requirements: [requests]}
+  - {name: two, requirements: [rich]}
+"""
+IMAGE = "localhost/roost-bench:provisioned"
+FLOOR = "ssh BOX true"
+
+
+class Copies(Sandbox):
+    """A sandbox whose boxes are copies of one that is provisioned."""
+
+    image: Image
+
+    def _images(self) -> SimpleNamespace:  # type: ignore[override]
+        return SimpleNamespace(ensure=lambda release: self.image)
+
+
+@dataclass(frozen=True)
+class Field:
+    """Boxes to run against, by any contender.
+
+    Attributes:
+        workspace: roost's, an ordinary Ansible project.
+        names: the boxes that count.
+        keys: a folder with a file of public keys for each person.
+    """
+
+    workspace: Path
+    names: tuple[str, ...]
+    keys: Path
+
+    @property
+    def config(self) -> Path:
+        return self.workspace / ".roost" / "ssh_config"
+
+    def run(self, *argv: object, **environ: str) -> str:
+        env = {**os.environ, "BENCH_KEYS": str(self.keys), **environ}
+        words = [str(word) for word in argv]
+        done = process.run(words, env=env, cwd=self.workspace, timeout=1800, check=False)
+        if done.returncode:
+            raise SystemExit(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    def on_each(self, *command: str, input: str | None = None) -> None:
+        """One new connection to each box, all at once."""
+        argv = ["ssh", "-F", str(self.config), "-S", "none", "-o", "BatchMode=yes"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        started = [
+            subprocess.Popen([*argv, name, *command], text=True, **pipes) for name in self.names
+        ]
+        for child in started:
+            said = child.communicate(input)[0]
+            assert child.returncode == 0, said
+
+
+Contender = Callable[[Field], object]
+
+
+def ssh_true(field: Field) -> None:
+    field.on_each("true")
+
+
+def shell_script(field: Field) -> None:
+    field.on_each("sudo", "sh", "-s", input=by_hand.script(field.keys))
+
+
+def roost(*words: str) -> Contender:
+    return lambda field: field.run(ROOST, *words, *field.names)
+
+
+def ansible(**environ: str) -> Contender:
+    """Stock ansible-playbook, with the defaults of ansible.cfg but for the way to the boxes."""
+
+    def run(field: Field) -> None:
+        given = {"keys_folder": str(field.keys), "ansible_python_interpreter": "/usr/bin/python3"}
+        field.run(
+            PEERS / "bin" / "ansible-playbook",
+            PARTS / "naive.yml",
+            *("--limit", ",".join(field.names), "-e", json.dumps(given)),
+            ANSIBLE_CONFIG=str(field.keys / "ansible.cfg"),
+            ANSIBLE_INVENTORY=str(field.workspace / "inventory"),
+            **environ,
+        )
+
+    return run
+
+
+def pyinfra(field: Field) -> None:
+    inventory = field.keys / f"inventory{len(field.names)}{field.names[0]}.py"
+    data = {"ssh_config_file": str(field.config)}
+    inventory.write_text(f"boxes = ({list(field.names)!r}, {data!r})\n")
+    field.run(PEERS / "bin" / "pyinfra", "-y", inventory, PARTS / "pyinfra_state.py")
+
+
+def contenders() -> dict[str, Contender]:
+    mitogen = next((PEERS / "lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))
+    return {
+        FLOOR: ssh_true,
+        "shell script, one ssh": shell_script,
+        "roost check": roost("check"),
+        "roost up": roost("up"),
+        "roost up --full": roost("up", "--full"),
+        "pyinfra": pyinfra,
+        "ansible with mitogen": ansible(
+            ANSIBLE_STRATEGY_PLUGINS=str(mitogen), ANSIBLE_STRATEGY="mitogen_linear"
+        ),
+        "ansible": ansible(),
+    }
+
+
+def measure(field: Field, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds, and seconds of this machine's CPU, of each contender in each round."""
+    found: dict[str, dict[str, list[float]]] = {
+        name: {"seconds": [], "cpu": []} for name in contenders()
+    }
+    for _ in range(rounds):
+        for name, run in contenders().items():
+            if sum(found[name]["seconds"]) > ENOUGH:
+                continue
+            before, began = _cpu(), time.monotonic()
+            run(field)
+            found[name]["seconds"].append(time.monotonic() - began)
+            found[name]["cpu"].append(_cpu() - before)
+    return found
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextlib.contextmanager
+def delayed(address: str, port: int) -> Iterator[int]:
+    """A local port that leads to another, each byte ``HALF_TRIP`` later."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+        async def deliver() -> None:
+            while True:
+                due, data = await queue.get()
+                await asyncio.sleep(due - loop.time())
+                if not data:
+                    writer.close()
+                    return
+                writer.write(data)
+
+        delivery = asyncio.create_task(deliver())
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                queue.put_nowait((loop.time() + HALF_TRIP, data))
+        queue.put_nowait((loop.time() + HALF_TRIP, b""))
+        await delivery
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(address, port)
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def equip(workspace: Path, keys: Path) -> None:
+    """The inventory of the team that roost keeps: three people, two environments."""
+    for name in ("ann", "bob", "cee"):
+        for number in (1, 2):
+            key = keys / f".{name}{number}"
+            process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+        public = [Path(f"{keys}/.{name}{n}.pub").read_text("utf-8") for n in (1, 2)]
+        (keys / name).write_text("".join(public), "utf-8")
+    (keys / "ansible.cfg").touch()
+    people = [
+        {"name": name, "groups": ["video", "adm"], "keys": (keys / name).read_text().splitlines()}
+        for name in ("ann", "bob", "cee")
+    ]
+    folder = workspace / "inventory" / "group_vars" / "all"
+    # JSON is YAML.
+    (folder / "people.yml").write_text(json.dumps({"people_list": people}), "utf-8")
+    (folder / "environments.yml").write_text(ENVIRONMENTS, "utf-8")
+
+
+def first_runs(field: Field) -> dict[str, float]:
+    """Provision one bare box by the script and another by roost; seconds of each."""
+    took = {}
+    runs: list[tuple[str, Contender]] = [("shell script", shell_script), ("roost up", roost("up"))]
+    for name, (label, run) in zip(field.names, runs, strict=True):
+        began = time.monotonic()
+        run(Field(field.workspace, (name,), field.keys))
+        took[label] = time.monotonic() - began
+    return took
+
+
+def start_up(rounds: int) -> dict[str, list[float]]:
+    commands = {
+        "python -c ''": [sys.executable, "-c", ""],
+        "roost --help": [str(ROOST), "--help"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, argv in commands.items():
+            began = time.monotonic()
+            subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+            found[name].append(time.monotonic() - began)
+    return found
+
+
+def peers() -> None:
+    """Install them where they are not: in an environment of their own."""
+    if (PEERS / "bin" / "pyinfra").exists():
+        return
+    shutil.rmtree(PEERS, ignore_errors=True)
+    process.run([sys.executable, "-m", "venv", PEERS])
+    wanted = ["ansible-core>=2.19,<2.22", "mitogen>=0.3.54", "pyinfra>=3.10,<4", "matplotlib"]
+    process.run([PEERS / "bin" / "pip", "-q", "install", *wanted], timeout=600)
+
+
+@contextlib.contextmanager
+def copies(paths: Paths, names: Sequence[str], image: Image) -> Iterator[Copies]:
+    sandbox = Copies(paths, "copies", environ=dict(os.environ))
+    sandbox.image = image
+    try:
+        sandbox.up(names)
+        yield sandbox
+    finally:
+        sandbox.down()
+
+
+def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
+    paths = Paths.from_environment(os.environ)
+    keys = folder / "keys"
+    keys.mkdir()
+    results: dict[str, object] = {"start": start_up(20)}
+    names = [f"box{number}" for number in range(1, max(args.boxes) + 1)]
+    with boxes.start_boxes("byscript", "byroost") as fresh:
+        maker = fresh["byroost"]
+        equip(maker.workspace.root, keys)
+        field = Field(maker.workspace.root, ("byscript", "byroost"), keys)
+        results["first"] = first_runs(field)
+        one = Field(field.workspace, ("byroost",), keys)
+        say("the peers, once, to their own state")
+        for run in (shell_script, ansible(), pyinfra):
+            run(one)
+        engine = maker.sandbox.engine
+        engine("commit", "--quiet", maker.now.container, IMAGE, timeout=600)
+        inventory = maker.workspace.root / "inventory" / "group_vars" / "all"
+        shutil.copytree(inventory, folder / "vars")
+        image = Image(IMAGE, releases.parse(maker.now.release))
+    try:
+        with copies(paths, names, image) as sandbox, contextlib.ExitStack() as stack:
+            root = sandbox.workspace.root
+            for file in ("people.yml", "environments.yml"):
+                shutil.copy(folder / "vars" / file, root / "inventory/group_vars/all" / file)
+            whole = Field(root, tuple(names), keys)
+            say("each to the state that it keeps, once on every copy")
+            for run in (shell_script, roost("up")):
+                run(whole)
+            results["again"] = {}
+            for count in args.boxes:
+                say(f"{count} boxes, {args.rounds} rounds")
+                results["again"][str(count)] = measure(  # type: ignore[index]
+                    Field(root, tuple(names[:count]), keys), args.rounds
+                )
+            first = next(box for box in sandbox.boxes() if box.name == names[0])
+            port = stack.enter_context(delayed(first.host, first.port))
+            own = root / "inventory" / "host_vars" / f"{names[0]}.yml"
+            own.parent.mkdir(exist_ok=True)
+            own.write_text(json.dumps({"ansible_host": "127.0.0.1", "ansible_port": port}))
+            pinned = sandbox.workspace.known_hosts
+            keys_of_it = [line.split(" ", 1) for line in pinned.read_text().splitlines()]
+            with pinned.open("a") as file:
+                file.writelines(
+                    f"[127.0.0.1]:{port} {key}\n" for host, key in keys_of_it if host == first.host
+                )
+            say("one box, 50 ms of round trip")
+            far = Field(root, (names[0],), keys)
+            roost("up")(far)
+            results["far"] = measure(far, args.rounds)
+    finally:
+        engine("rmi", IMAGE, check=False)
+    return results
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def report(results: dict) -> None:
+    """The table: medians, and how many times the floor each is."""
+    start = {name: statistics.median(times) for name, times in results["start"].items()}
+    print("start-up, ms:", ", ".join(f"{name} {1000 * t:.0f}" for name, t in start.items()))
+    first = ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["first"].items())
+    print(f"first provision of one box, s: {first}")
+    fields = {f"{n} box{'es' * (n != '1')}": found for n, found in results["again"].items()}
+    fields["1 box, 50 ms"] = results["far"]
+    print("\nA run with nothing to change: seconds (times the floor), median\n")
+    print("| what runs | " + " | ".join(fields) + " | CPU here, 1 box |")
+    print("| --- |" + " ---: |" * (len(fields) + 1))
+    for name in next(iter(fields.values())):
+        cells = []
+        for found in fields.values():
+            floor = statistics.median(found[FLOOR]["seconds"])
+            took = statistics.median(found[name]["seconds"])
+            cells.append(f"{took:.2f} ({took / floor:.1f})")
+        cpu = statistics.median(next(iter(fields.values()))[name]["cpu"])
+        print(f"| {name} | {' | '.join(cells)} | {cpu:.2f} |")
+
+
+def main() -> None:
+    quick = bool(os.environ.get("BENCH_QUICK"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 4] if quick else [1, 4, 8])
+    parser.add_argument("--rounds", type=int, default=2 if quick else 5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
+    args = parser.parse_args()
+    # As after Ctrl-C: the boxes go, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    peers()
+    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
+        os.environ |= {"HOME": folder, "XDG_RUNTIME_DIR": folder, boxes.RUN_FOLDER: folder}
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            os.environ.pop(name, None)
+        results = bench(args, Path(folder))
+    if args.json:
+        args.json.write_text(json.dumps(results), "utf-8")
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
