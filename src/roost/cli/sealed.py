@@ -194,4 +194,5 @@ def verified(fine: Sequence[Look], begun: float) -> str:
     boxes = f"{len(fine)} box" + ("es" if len(fine) != 1 else "")
     each = " on each" if len(fine) > 1 else ""
     took = f"{time.monotonic() - begun:.1f} s"
-    return f"{boxes} in order, {many} things verified{each}, {took}"
+    things = "thing" if counts == [1] else "things"
+    return f"{boxes} in order, {many} {things} verified{each}, {took}"
