@@ -28,6 +28,7 @@ def test_a_real_server_and_kernel(end: str) -> None:
     run_suite(end)
 
 
+@pytest.mark.long  # not yet seen three times in a row beside other work
 @pytest.mark.browser
 @pytest.mark.timeout(1900)
 def test_the_core_in_a_real_browser() -> None:

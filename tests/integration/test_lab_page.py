@@ -104,7 +104,7 @@ def test_every_line_is_there_after_a_cut_and_in_another_browser(
         wait_for(lambda: len(page("text")) > len(seen), "output after the fault", 120)
         page("close")
         page("open", f"{fault.name}/{name}")
-        assert page("prompt") == "[*]:"
+        wait_for(lambda: page("prompt") == "[*]:", "a cell that runs", 90)
         exec_in(box, ["touch", f"{folder}/stop"])
         wait_for(lambda: page("prompt") == "[1]:", "the end of the cell", 90)
         wait_for(lambda: is_complete(page("text")), "every line", 90)

@@ -146,13 +146,16 @@ class Session:
         return seals.seal(way, record, run=self.run, basis=basis, unbegun=unbegun)
 
     def _say(self, obstacles: dict[str, list[str]]) -> None:
+        import textwrap
+
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, found in obstacles.items():
             alike.setdefault(tuple(found), []).append(name)
         for whys, names in alike.items():
             shown = whys if self._ctx.verbose else whys[:1]
             more = f" (and {len(whys) - 1} more: -v)" if len(whys) > len(shown) else ""
-            self._ctx.out.note(f"{', '.join(names)}: not sealed: {'; '.join(shown)}{more}")
+            said = f"{', '.join(names)}: not sealed: {'; '.join(shown)}{more}"
+            self._ctx.out.note(textwrap.fill(said, 79, subsequent_indent="  "))
 
 
 def narrow(ctx: Context, session: Session, begun: float) -> bool:

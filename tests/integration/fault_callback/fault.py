@@ -1,4 +1,4 @@
-"""Ansible callback: stop before a task until the test has staged its fault."""
+"""Ansible callback: stop after a task until the test has staged its fault."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: fault
 type: notification
-short_description: Stop before a task until the test has staged its fault
-description: FAULT_AT is the number of the task, FAULT_FILE the file that says so.
+short_description: Stop after a task until the test has staged its fault
+description: >-
+  FAULT_AFTER is the number of the task, of those of FAULT_ROLE that were not skipped, and
+  FAULT_FILE the file that says which one it was. After the last task it says how many there were.
 """
 
 
@@ -24,12 +26,26 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.started = 0
+        self.name = ""
+        self.count = 0
+        self.ran = False
+        self.mark = Path(os.environ["FAULT_FILE"])
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        self.ran = self.name.startswith(os.environ["FAULT_ROLE"])
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        self.started += 1
-        mark = Path(os.environ["FAULT_FILE"])
-        if self.started == int(os.environ["FAULT_AT"]):
-            mark.write_text(task.get_name())
-            while mark.exists():
-                time.sleep(0.02)
+        if self.ran:
+            self.ran = False
+            self.count += 1
+            if self.count == int(os.environ["FAULT_AFTER"]):
+                self.mark.write_text(f"after {self.name}")
+                while self.mark.exists():
+                    time.sleep(0.02)
+        self.name = task.get_name()
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        self.v2_playbook_on_task_start(task, False)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        self.mark.write_text(str(self.count))

@@ -13,7 +13,10 @@ from typing import Any
 from playwright.sync_api import Browser, Locator, expect
 from support import Server
 
-expect.set_options(timeout=90_000)
+PATIENCE = 90
+"""Seconds that a page may take on a busy machine."""
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -32,6 +35,7 @@ def program() -> str:
 class Lab:
     def __init__(self, chromium: Browser, server: Server, path: str, port: int) -> None:
         self.context = chromium.new_context(viewport={"width": 1200, "height": 900})
+        self.context.set_default_timeout(PATIENCE * 1000)
         self.page = self.context.new_page()
         self.server = server
         self._url = f"http://127.0.0.1:{port}/lab/tree/{path}?token={server.token}&reset"
@@ -43,6 +47,7 @@ class Lab:
         button = told.locator("button", has_text=re.compile("^(Close|Continue waiting)$"))
         self.page.add_locator_handler(told, lambda: button.click(), no_wait_after=True)  # noqa: PLW0108
         self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
 
     def open(self, *, kernel: bool = True) -> Lab:
         self.page.goto(self._url)
@@ -101,7 +106,7 @@ class Lab:
         outputs = self.cell(index).locator(".jp-OutputArea-output")
         return "".join(f"{text.rstrip()}\n" for text in outputs.all_inner_texts() if text.strip())
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 90) -> None:
+    def wait(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
         deadline = time.monotonic() + timeout
         while True:
             failure = "not so"
@@ -121,10 +126,10 @@ class Lab:
         page = self.page.locator("body").inner_text()[-1000:]
         return f"{shown}\n{page}\n{self.console[-20:]}\n{self.server.log.read_text()[-3000:]}"
 
-    def wait_text(self, part: str, index: int = 0, timeout: float = 90) -> None:
+    def wait_text(self, part: str, index: int = 0, timeout: float = PATIENCE) -> None:
         self.wait(lambda: part in self.text(index), timeout)
 
-    def wait_prompt(self, prompt: str, index: int = 0, timeout: float = 90) -> None:
+    def wait_prompt(self, prompt: str, index: int = 0, timeout: float = PATIENCE) -> None:
         self.wait(lambda: self.prompt(index) == prompt, timeout)
 
     def shot(self, name: str) -> None:
