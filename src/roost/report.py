@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from roost.errors import RoostError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
 
 
@@ -86,15 +86,32 @@ class Reporter:
 _PIPE_WIDTH = 4096
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+# The columns and rows of a table.
+Rows = tuple[Sequence[str], Sequence[Sequence[object]]]
+
+
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], chosen: int | None = None
+) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else _escape(str(cell)) for cell in row))
+    for number, row in enumerate(rows):
+        cells = ("" if cell is None else _escape(str(cell)) for cell in row)
+        table.add_row(*cells, style="reverse" if number == chosen else "")
     return table
+
+
+def live_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, chosen: int, hint: str
+) -> Group:
+    """A table with one row marked, and a line below it: for a live view."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(_table(columns, rows, chosen), Text(hint, style="dim"))
 
 
 def format_error(error: RoostError) -> str:

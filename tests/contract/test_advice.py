@@ -43,11 +43,14 @@ def advice() -> Iterator[tuple[str, str]]:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Where a page shows code, and that code: between backticks, or a line set in."""
+    """Where a page shows code: between backticks, in a block, or a line set in."""
     for top in ("*.md", "docs/**/*.md", "roles/*/README.md"):
         for file in sorted(ROOT.glob(top)):
+            fenced = False
             for line in file.read_text("utf-8").splitlines():
-                shown = [line] if line.startswith("    ") else re.findall(r"`([^`]+)`", line)
+                fenced ^= line.lstrip().startswith("```")
+                whole = fenced or line.startswith("    ")
+                shown = [line] if whole else re.findall(r"`([^`]+)`", line)
                 for code in shown:
                     if code.strip().startswith("roost "):
                         yield str(file.relative_to(ROOT)), code.strip().partition("  #")[0]

@@ -15,7 +15,7 @@ from roles import wait_for
 from boxes import LiveBox, exec_in
 from roost import process
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 LEFT_OVER = "roost-jupyter@nobody-there.service"
 KERNELS = "/home/debian/.local/share/jupyter/kernels"

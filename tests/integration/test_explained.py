@@ -22,7 +22,7 @@ from boxes import LiveBox, exec_in, start_boxes
 from roost import process
 from roost.inventory import ansible_program
 
-pytestmark = pytest.mark.box
+pytestmark = [pytest.mark.box, pytest.mark.long]
 
 WANTED = ("python3", "python3-apt", "python3-venv", "openssl")
 SUDOERS = "/etc/sudoers.d"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,25 +14,10 @@ from test_near_side import Laptop, furnish_laptop
 from workplace import equip, terminal
 
 from boxes import LiveBox, exec_in, start_boxes
+from pages import steps
 from roost import process
 
 pytestmark = pytest.mark.box
-
-PAGES = Path(__file__).parents[2] / "docs" / "howto"
-
-
-@dataclass(frozen=True)
-class Step:
-    """A block of commands, and the keys that are pressed once the last of them runs."""
-
-    text: str
-    keys: tuple[str, ...] = ()
-
-
-def steps(page: str) -> list[Step]:
-    text = (PAGES / page).read_text("utf-8")
-    blocks = re.findall(r"(?:<!-- keys: (.*?) -->\n)?^ *```sh\n(.*?)^ *```$", text, re.S | re.M)
-    return [Step(body, tuple(re.findall(r'"[^"]*"|\S+', keys))) for keys, body in blocks]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +27,7 @@ def gpu1() -> Iterator[LiveBox]:
         yield boxes["gpu1"]
 
 
-@pytest.mark.parametrize("page", ["overnight.md", "data.md"])
+@pytest.mark.parametrize("page", ["howto/overnight.md", "howto/data.md"])
 def test_the_page_can_be_followed(
     gpu1: LiveBox, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +73,7 @@ def test_the_page_about_editors_can_be_followed(wheel: Path) -> None:
         early = laptop.run("cd ~/work; roost code gpu1 project", check=False)
         assert early.returncode == 1
         assert "roost ssh-config install" in early.stderr
-        lines = [line.strip() for step in steps("edit.md") for line in step.text.splitlines()]
+        lines = [line.strip() for step in steps("howto/edit.md") for line in step.text.splitlines()]
         assert lines[:2] == ["roost ssh-config install", "roost code gpu1 project"]
         for line in lines:
             done = laptop.answer([], line)

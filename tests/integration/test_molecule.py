@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -41,5 +42,11 @@ def test_scenario(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
             process.run(argv, cwd=REPOSITORY, env=env, timeout=300, check=False)
 
 
-def test_there_are_scenarios_for_the_defaults_and_for_all_else() -> None:
-    assert {"default", "alternative"} <= set(SCENARIOS)
+@pytest.mark.parametrize("scenario", ["default", "alternative"])
+def test_every_role_is_looked_at(scenario: str) -> None:
+    (tests,) = (REPOSITORY / "molecule" / scenario / "tests").glob("test_*.py")
+    listed = process.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", tests]
+    ).stdout
+    names = set(re.findall(r"::test_([a-z]+)", listed))
+    assert names >= {path.name for path in (REPOSITORY / "roles").iterdir()}, listed

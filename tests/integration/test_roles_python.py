@@ -360,7 +360,7 @@ def test_conda_environments_are_found_where_they_are_noted(bench: LiveBox) -> No
 def test_the_how_to_page_can_be_followed(bench: LiveBox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(ROOST).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("ROOST_WORKSPACE", str(bench.workspace.root))
-    for step in steps("notebooks.md"):
+    for step in steps("howto/notebooks.md"):
         for line in step.text.splitlines():
             done = process.run(
                 ["bash", "-c", line.replace("gpu1", bench.name)], check=False, timeout=120

@@ -47,10 +47,34 @@ def test_watch_goes_on_until_ctrl_c(box: LiveBox) -> None:
         ROOST, ["-w", str(root(box)), "status", "--watch", "1"], encoding="utf-8", timeout=60,
         dimensions=(24, 80),
     )  # fmt: skip
-    child.expect(r"box ")
+    child.expect(r"box\b.*leave")
     exec_in(box, ["touch", "/run/reboot-required"])
     child.expect("reboot")
     child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.long
+def test_a_key_acts_on_the_box_that_is_marked(
+    sandbox_factory: Callable[..., dict[str, LiveBox]],
+) -> None:
+    boxes = sandbox_factory("one", "two")
+    child = pexpect.spawn(
+        ROOST, ["-w", str(root(boxes["one"])), "status", "--watch", "1"], encoding="utf-8",
+        timeout=60, dimensions=(24, 100),
+    )  # fmt: skip
+    child.expect("q leave")
+    child.send("o")
+    child.expect(r"\$ roost tunnel open one")
+    child.expect("there is nothing to open for one")
+    child.expect("q leave")
+    child.send("\x1b[B")
+    child.send("t")
+    child.expect("two has no /usr/bin/python3")
+    child.expect("q leave")
+    child.send("q")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0

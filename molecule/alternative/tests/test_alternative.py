@@ -64,6 +64,23 @@ def test_sshd(host: Host, user: str) -> None:
         assert comment in host.check_output(f"ssh-keygen -lf {effective[setting]}")
     assert host.file("/etc/ssh/principals.d/ann-lee2").contains("^ann-lee2$")
     assert (effective["banner"], sshd(host, "ann-lee2")["banner"]) == ("none", "/etc/issue.net")
+    assert host.file("/etc/ssh/sshd_config.d/50-cloud-init.conf").contains("PasswordA.* yes")
+    assert effective["passwordauthentication"] == "no"
+    # systemd listens, and hands the connections on.
+    assert host.service("ssh.socket").is_running
+    assert host.socket("tcp://0.0.0.0:2222").is_listening
+    scan = host.check_output("ssh-keyscan -p 2222 -t ed25519 127.0.0.1")
+    assert "[127.0.0.1]:2222 ssh-ed25519 " in scan
+
+
+def test_gateway(host: Host) -> None:
+    # Whoever is neither an admin nor the login user.
+    effective = sshd(host, "nobody")
+    assert effective["permittty"] == "no"
+    assert effective["permitopen"] == "inner:22 *:443"
+    assert "No shell here." in effective["forcecommand"]
+    assert effective["maxstartups"] == "20:40:60"
+    assert sshd(host, "ann-lee2")["permittty"] == "yes"
 
 
 def test_tmux(host: Host) -> None:
@@ -83,7 +100,7 @@ def test_tmux(host: Host) -> None:
     assert host.check_output("tmux -L test start-server \\; show -sv escape-time") == "77"
 
 
-def test_environments_and_kernels(host: Host) -> None:
+def test_python(host: Host) -> None:
     code = "import six; print(six.__name__)"
     assert host.check_output(f"/srv/envs/tools/bin/python -c '{code}'") == "six"
     with host.sudo("ann-lee2"):
@@ -121,3 +138,9 @@ def test_jupyter(host: Host, user: str) -> None:
     # Nobody may stop a server by sudo without a password where that is switched off.
     with host.sudo():
         assert "roost-lab" not in host.check_output("sudo -l -U ann-lee2")
+
+
+def test_rmate(host: Host) -> None:
+    said = host.run("rmate ~/.profile")
+    assert said.rc == 1
+    assert f"{host.user().home}/.editor.sock or localhost:52700" in said.stderr

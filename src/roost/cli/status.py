@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from roost.cli.context import Context
+    from roost.report import Rows
     from roost.status import BoxStatus
 
 COLUMNS = ("BOX", "UP", "LOAD", "MEM", "DISK", "GPU", "USERS", "JOBS", "LAB", "TUN", "NOTE")
@@ -19,7 +21,9 @@ DESCRIPTION = """\
 Ask every box at once how it is. A box that does not answer costs no more than the time-out of a
 connection and holds nobody up. LOAD is per processor, MEM, DISK and GPU what is in use (of the
 fullest file system, and of each processor), USERS who is logged in, JOBS and LAB your own, TUN
-the tunnels that are open to it. A column with nothing in it is left out.
+the tunnels that are open to it. A column with nothing in it is left out. With --watch a key acts
+on the box that is marked: a attaches to a session there, t follows the log of a job, l opens
+JupyterLab, o the tunnels of the inventory; q leaves.
 """
 
 
@@ -42,7 +46,7 @@ def register(
         type=_seconds,
         const=5.0,
         metavar="SECONDS",
-        help="ask again and again until Ctrl-C (default: every 5 seconds)",
+        help="ask again and again (default: every 5 seconds); keys act on a box",
     )
     parser.set_defaults(handler=status)
 
@@ -57,8 +61,8 @@ def _seconds(text: str) -> float:
 def status(ctx: Context, args: argparse.Namespace) -> int:
     """Ask, and show."""
     if args.watch:
-        with suppress(KeyboardInterrupt):  # it has no other end
-            ctx.out.watch(lambda: _table(*_look(ctx, args.names)), args.watch)
+        with suppress(KeyboardInterrupt):
+            _watch(ctx, args.names, args.watch)
         return ExitCode.OK
     found, tunnels = _look(ctx, args.names)
     if args.json:
@@ -72,6 +76,18 @@ def status(ctx: Context, args: argparse.Namespace) -> int:
     if "failed" in states:
         return ExitCode.FAILED
     return ExitCode.UNREACHABLE if "unreachable" in states else ExitCode.OK
+
+
+def _watch(ctx: Context, names: list[str], seconds: float) -> None:
+    def look() -> Rows:
+        return _table(*_look(ctx, names))
+
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from roost.cli.status_watch import watch
+
+        watch(ctx, look, seconds)
+    else:
+        ctx.out.watch(look, seconds)
 
 
 def _look(ctx: Context, names: list[str]) -> tuple[list[BoxStatus], Mapping[str, int]]:
