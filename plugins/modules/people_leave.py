@@ -56,6 +56,11 @@ done:
   type: list
   elements: str
   returned: always
+roost_leaves:
+  description: What a seal has to look at.
+  type: list
+  elements: dict
+  returned: always
 """
 
 import glob  # noqa: E402 - Ansible wants the documentation first
@@ -194,6 +199,25 @@ class Leaver:
         self.act(os.path.lexists(path), "keys removed", lambda: os.unlink(path))
 
 
+def leaves(spec: dict, module: AnsibleModule) -> list[dict]:
+    """What is looked at, for the seal: that the account is closed, and nothing of it runs."""
+    name = spec["name"]
+    found = [
+        {"user": name},
+        {"path": os.path.join(module.params["keys_folder"], name)},
+        {"path": f"/var/lib/systemd/linger/{name}"},
+        {"path": f"{CRONTABS}/{name}"},
+        {"units": f"roost-*@{name}.*"},
+        {"glob": f"/etc/systemd/system/*.wants/roost-*@{name}.*"},
+        {"command": ["pgrep", "-c", "-u", name]},
+    ]
+    try:
+        found.append({"path": pwd.getpwnam(name).pw_dir, "only": ["type"]})
+    except KeyError:
+        pass
+    return found
+
+
 def main() -> None:
     person = {
         "name": {"type": "str", "required": True},
@@ -222,7 +246,8 @@ def main() -> None:
         leaver.put_home_away()
         leaver.drop_keys()
         done += leaver.done
-    module.exit_json(changed=bool(done), done=done)
+    left = [leaf for spec in module.params["people"] for leaf in leaves(spec, module)]
+    module.exit_json(changed=bool(done), done=done, roost_leaves=left)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ authorities:
   type: list
   elements: str
   returned: success
+roost_leaves:
+  description: What it looked at, for the seal.
+  type: list
+  elements: dict
+  returned: success
 leaving:
   description: Who has to leave this box, as C(name), C(home) and C(closed).
   type: list
@@ -343,8 +348,15 @@ def main() -> None:
     if planner.problems:
         problems = "; ".join(dict.fromkeys(planner.problems))
         module.fail_json(msg=f"The list of people cannot be used: {problems}. Nothing was changed.")
+    left = [p["name"] for p in module.params["people"] if has_left(p, module.params["today"])]
+    groups = {g for p in module.params["people"] for g in p.get("groups") or []}
+    leaves = [{"user": name} for name in planner.here + left]
+    leaves += [{"group": name} for name in sorted(groups)]
+    folders = (module.params["keys_folder"], module.params["principals_folder"])
+    leaves += [{"glob": folder + "/*"} for folder in folders]
     names = ("accounts", "files", "here", "admins", "authorities", "revoked", "leaving")
-    module.exit_json(changed=False, **{name: getattr(planner, name) for name in names})
+    plan = {name: getattr(planner, name) for name in names}
+    module.exit_json(changed=False, roost_leaves=leaves, **plan)
 
 
 if __name__ == "__main__":

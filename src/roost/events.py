@@ -107,6 +107,7 @@ class Outcome:
         complaint: what Ansible said where it could not even start.
         changes: every change, in the order in which they were made.
         steps: per step the longest time that a box took for it.
+        record: what the tasks left behind, as ``roost.seals.Record`` reads it.
     """
 
     boxes: dict[str, BoxOutcome] = field(default_factory=dict)
@@ -115,6 +116,7 @@ class Outcome:
     complaint: str = ""
     changes: list[Event] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
+    record: str = ""
 
     @property
     def failed(self) -> list[str]:

@@ -136,7 +136,7 @@ def _complaint(stderr: str, *, failed: bool) -> str | None:
 def _malformed(workspace: Workspace) -> str:
     import yaml
 
-    for path in _inventory_files(workspace):
+    for path in inventory_files(workspace):
         if path.suffix in {".yml", ".yaml", ""}:
             try:
                 yaml.compose(path.read_text("utf-8", "replace"))
@@ -296,7 +296,7 @@ def reject_unknown(found: list[tuple[str, str, str | None]], workspace: Workspac
 def find_in_files(workspace: Workspace, name: str) -> str | None:
     """``file:line`` of the first place that sets ``name``, relative to the workspace."""
     wanted = re.compile(rf"^\s*[\"']?{re.escape(name)}[\"']?\s*[:=]|\s{re.escape(name)}=")
-    for path in _inventory_files(workspace):
+    for path in inventory_files(workspace):
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
             if wanted.search(line):
                 return f"{os.path.relpath(path, workspace.root)}:{number}"
@@ -315,7 +315,8 @@ def _sources(workspace: Workspace) -> list[Path]:
     return [workspace.root / Path(p.strip()).expanduser() for p in listed.split(",") if p.strip()]
 
 
-def _inventory_files(workspace: Workspace) -> list[Path]:
+def inventory_files(workspace: Workspace) -> list[Path]:
+    """Every file that Ansible reads the inventory and its variables from."""
     files: list[Path] = []
     for source in _sources(workspace):
         # Ansible reads group_vars and host_vars beside an inventory file, too.
@@ -345,7 +346,7 @@ def _cache_key(workspace: Workspace, environ: Mapping[str, str]) -> str | None:
     for name in sorted(environ):
         if name.startswith("ANSIBLE_"):
             digest.update(f"{name}={environ[name]}\0".encode())
-    for path in [workspace.ansible_cfg, *_inventory_files(workspace)]:
+    for path in [workspace.ansible_cfg, *inventory_files(workspace)]:
         data = path.read_bytes()
         dynamic = os.access(path, os.X_OK) or re.search(rb"^plugin\s*:", data, re.M)
         if dynamic or data.startswith(_VAULT_HEADER):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from roost import content
 from roost.errors import RoostError
 from roost.events import Event, History, Kind, Outcome
 from roost.inventory import ansible_environment
@@ -24,6 +25,8 @@ from roost.plan import RunPlan
 from roost.workspace import Workspace
 
 KEPT_RUNS = 10
+# Where the callback lies that records what tasks leave behind.
+CALLBACKS = Path(__file__).resolve().parent / "callbacks"
 _COUNTS = ("ok", "changed", "failures", "dark", "skipped", "rescued", "ignored")
 
 
@@ -108,6 +111,7 @@ def run(
     reader = _Reader(outcome, listen)
     ident = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     artifacts = runs.folder / "artifacts" / ident
+    record = runs.folder / f"record-{ident}"
     begun = time.monotonic()
     with _interrupts(reader):
         try:
@@ -116,7 +120,7 @@ def run(
                 project_dir=str(workspace.root),
                 playbook=plan.playbook,
                 cmdline=_arguments(plan, ask=become_password is not None),
-                envvars=_environment(workspace, environ),
+                envvars=_environment(workspace, environ) | _recording(workspace, record),
                 passwords={r"^BECOME password[^:]*:\s*?$": become_password or ""},
                 settings={"pexpect_timeout": 1},
                 forks=plan.forks,
@@ -132,6 +136,9 @@ def run(
             # The runner writes the whole environment there, tokens included.
             (artifacts / "command").unlink(missing_ok=True)
             shutil.rmtree(artifacts / "fact_cache", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                outcome.record = record.read_text("utf-8")
+                record.unlink()
     outcome.seconds = time.monotonic() - begun
     outcome.interrupted = reader.interrupted
     nothing_said = not (outcome.failed or outcome.unreachable or outcome.interrupted)
@@ -158,6 +165,16 @@ def _environment(workspace: Workspace, environ: Mapping[str, str]) -> dict[str, 
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
     env.setdefault("ANSIBLE_SSH_COMMON_ARGS", f"-F '{workspace.ssh_config}'")
     return env
+
+
+def _recording(workspace: Workspace, record: Path) -> dict[str, str]:
+    """Have every task written down for the seal of the box."""
+    roots = (workspace.root.resolve(), content.collection_root().resolve())
+    return {
+        "ROOST_RECORD": str(record),
+        "ROOST_RECORD_ROOTS": os.pathsep.join(map(str, roots)),
+        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+    }
 
 
 class _Reader:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -45,7 +45,7 @@ def run(
     *,
     timeout: float | None = 60.0,
     check: bool = True,
-    input: str | None = None,
+    input: str | Callable[[], str] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     fix: str | None = None,
@@ -56,8 +56,8 @@ def run(
         argv: the program and its arguments.
         timeout: seconds; the program and its children are killed after that. None: no limit.
         check: raise where the exit code is not 0.
-        input: text for its standard input; without it the input is empty, so that no program
-            waits for a terminal that nobody looks at.
+        input: text for its standard input, or what makes it while the program starts; without
+            it the input is empty, so that no program waits for a terminal that nobody looks at.
         env: its whole environment; None passes ours on.
         cwd: the folder it runs in.
         fix: the advice that an error carries.
@@ -71,7 +71,8 @@ def run(
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     with start(words, stdin=stdin, env=env, cwd=cwd, new_session=True) as child:
         try:
-            out, err = child.communicate(input, timeout=timeout)
+            text = input() if callable(input) else input
+            out, err = child.communicate(text, timeout=timeout)
         except subprocess.TimeoutExpired:
             _end_group(child)
             raise ProcessTimeoutError(

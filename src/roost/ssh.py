@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from roost import files, process, ssh_hosts
@@ -148,7 +148,7 @@ def run(
     fleet: Fleet | None = None,
     timeout: float | None = 60.0,
     check: bool = True,
-    input: str | None = None,
+    input: str | Callable[[], str] | None = None,
 ) -> Completed:
     """Run a command on the box under ``sh``, without a terminal and without any question.
 
@@ -159,7 +159,7 @@ def run(
         fleet: where the gateways are found that an error may be about.
         timeout: seconds for the whole of it.
         check: raise where the remote command fails.
-        input: text for its standard input.
+        input: text for its standard input, or what makes it while the login is under way.
 
     Raises:
         UnreachableError: the box does not answer, or does not let us in.

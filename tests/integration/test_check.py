@@ -33,7 +33,7 @@ def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     assert roost(box, "up").returncode == 0
     fine = roost(box, "check")
     assert (fine.returncode, fine.stdout) == (0, "")
-    assert "1 in order" in fine.stderr
+    assert "1 box in order, 1 thing verified" in fine.stderr
 
     exec_in(box, ["sh", "-c", "echo wrong > /etc/kept"])
     drifted = roost(box, "check", "--diff")

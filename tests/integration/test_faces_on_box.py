@@ -28,7 +28,7 @@ def test_plain_ansible_from_a_wheel_does_what_roost_does(installed: Path, tmp_pa
         assert plain.returncode == 0, plain.stdout[-3000:]
         assert str(content.collection_root()) not in plain.stdout
         assert re.search(r"wheel +: ok=\d+ +changed=[1-9]\d* ", plain.stdout)
-        again = run(installed / "roost", "-w", root, "up")
+        again = run(installed / "roost", "-w", root, "up", "--full")
         assert again.returncode == 0, again.stderr
         assert "1 box in order, nothing to change" in again.stderr, again.stderr
     finally:

@@ -150,7 +150,7 @@ def test_verbose_shows_every_step(one: LiveBox) -> None:
     roost(one, "up", "one")
     quiet, verbose = roost(one, "up", "one"), roost(one, "-v", "up", "one")
     assert "one: ok  Make the mark" in verbose.stderr
-    assert "Make the mark" not in quiet.stderr
+    assert "ok  Make the mark" not in quiet.stderr
 
 
 def test_interrupt_stops_says_where_and_the_next_run_finishes(one: LiveBox) -> None:

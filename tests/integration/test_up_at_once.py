@@ -40,6 +40,6 @@ def test_both_runs_succeed_and_nothing_is_left_to_do(box: LiveBox, tmp_path: Pat
             run.kill()
             run.wait()
     assert ssh(box, "sudo -n id -u").stdout == "0\n"
-    again = roost(box, "up", timeout=900)
+    again = roost(box, "up", "--full", timeout=900)
     assert again.returncode == 0, again.stderr
     assert "nothing to change" in again.stderr

@@ -182,6 +182,20 @@ def with_keeper(
     return keeper["lock"], [*wheels, Path(keeper["wheel"])]
 
 
+def leaves(releases: Releases, name: str) -> list[dict[str, Any]] | str:
+    """What a release is on the box, for the seal (docs/seal.md of roost); or why it is unsettled."""
+    if releases.superseded() or any(
+        RELEASE.fullmatch(p.name) and p.name not in map(releases.target, ("current", "previous"))
+        for p in releases.folder.iterdir()
+    ):
+        return "an earlier release is still in use, and a later run removes it"
+    folder = releases.folder
+    links = [{"path": str(folder / link)} for link in ("current", "previous")]
+    every = {"glob": str(folder / ("[0-9a-f]" * 12))}
+    complete = {"path": str(folder / name / COMPLETE)}
+    return [*links, every, complete, {"venv": str(folder / name)}]
+
+
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Build what is missing, switch to it, and remove what nobody uses any more."""
     os.umask(0o022)
@@ -191,7 +205,7 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
         settings |= {"UV_DEFAULT_INDEX": config["index_url"], "PIP_INDEX_URL": config["index_url"]}
     runner = Runner(config["timeout"], settings)
     releases = Releases(Path(config["folder"]), Path(config["config"]), config["uv"], runner)
-    result: dict[str, Any] = {"changed": False, "errors": [], "notes": []}
+    result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "leaves": []}
     extensions = config["extensions"]
     lock, wheels = with_keeper(config, sys.version_info[:2], result["notes"])
     if config["check"] and not all(wheel.is_file() for wheel in wheels):
@@ -212,6 +226,8 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
                 result["changed"] = True
                 if not config["check"]:
                     shutil.rmtree(old)
+        if not config["check"]:
+            result["leaves"] = leaves(releases, name)
     except (StepError, OSError) as error:
         fix = getattr(error, "fix", "")
         result["errors"].append(f"JupyterLab: {error}" + (f" -- {fix}" if fix else ""))

@@ -217,11 +217,30 @@ def remove_others(config: Mapping[str, Any], runner: Runner, *, check: bool) -> 
     return changed
 
 
+def leaves(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the servers are on the box, for the seal (docs/seal.md of roost)."""
+    unit = config["unit"]
+    enabled = UNITS / "multi-user.target.wants" / f"{unit}@*.service"
+    found: list[dict[str, Any]] = [
+        {"units": f"{unit}@*"},
+        {"glob": str(enabled)},
+        {"glob": str(Path(config["state_dir"]) / "*")},
+    ]
+    for name in config["people"]:
+        found += [
+            {"user": name},
+            {"unit": f"{unit}@{name}.service"},
+            {"path": str(Path(config["run_dir"]) / name / "fingerprint")},
+            {"glob": str(UNITS / f"{unit}@{name}.service.d" / "*.conf")},
+        ]
+    return found
+
+
 def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the servers of all people in order."""
     started: list[tuple[str, Server]] = []
     check = config["check"]
-    result: dict[str, Any] = {"changed": False, "errors": [], "notes": []}
+    result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "leaves": []}
     runner = Runner(config["timeout"])
     result["changed"] = remove_others(config, runner, check=check)
     for name in config["people"]:
@@ -249,4 +268,6 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
             server.wait_until_ready()
         except StepError as error:
             result["errors"].append(f"{name}: {error}")
+    put_off = "a server is to be restarted, and is in use"
+    result["leaves"] = put_off if result["notes"] else leaves(config)
     return result

@@ -13,7 +13,8 @@ from typing import Any
 
 import kernel_tool
 from box import Owner, Runner, StepError, as_owner
-from environments import Builder, Environment
+from environments import ASIDE, Builder, Environment
+from projects import folder_of
 from uv_tool import Uv, index_settings
 
 LINKS = Path("/usr/local/bin")
@@ -47,7 +48,7 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Do it all, in order; an environment that fails does not keep the others from being done."""
     check = config["check"]
     os.umask(0o022)
-    result: dict[str, Any] = {"changed": False, "errors": [], "notes": []}
+    result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "leaves": []}
     uv_settings = config["uv"]
     runner = Runner(config["timeout"], index_settings(config))
     uv = Uv(Path(uv_settings["home"]), uv_settings["version"], uv_settings["wheel"], runner)
@@ -58,15 +59,39 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
         return result
     for program in (Path(config["kernel_tool"]), uv.path):
         result["changed"] |= link_program(LINKS / program.name, program, check=check)
+        result["leaves"].append({"path": str(LINKS / program.name)})
+    result["leaves"] += [{"venv": str(uv.home)}, {"command": [str(uv.path), "--version"]}]
     owners: dict[str, Owner] = {}
     for want in here(config["environments"], config["people"]):
         try:
             result["changed"] |= one(want, config, owners, result["notes"])
+            result["leaves"] += leaves(Environment.of(want, config)) if not check else []
         except (StepError, kernel_tool.KernelError, OSError) as error:
             result["errors"].append(describe(want["name"], error))
             result["changed"] |= not check
     result["notes"] += dangling_kernels(config, owners)
     return result
+
+
+def leaves(env: Environment) -> list[dict[str, Any]]:
+    """What an environment is on the box, for the seal (docs/seal.md of roost).
+
+    What people add to an environment of their own is theirs, unless it holds the list exactly.
+    """
+    want, path = env.want, str(env.path)
+    aside = {"path": path + ASIDE, "only": ["type"]}
+    if want.get("state") == "absent":
+        return [{"path": path, "only": ["type"]}, aside]
+    more = bool(want.get("owner")) and not want.get("exact")
+    found = [{"user": env.owner.name}, {"venv": path, "more": more}, aside]
+    if not want.get("owner"):
+        found.append({"glob": str(env.kernels / "*" / "kernel.json")})
+    if env.kernel:
+        found.append({"path": str(env.kernels / env.kernel["name"] / "kernel.json")})
+    if want.get("project"):
+        folder = folder_of(want["project"], env.owner)
+        found += [{"path": str(folder / name)} for name in ("pyproject.toml", "uv.lock")]
+    return found
 
 
 def describe(name: str, error: Exception) -> str:

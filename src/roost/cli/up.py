@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from roost.cli.context import Context
+    from roost.cli.sealed import Session
     from roost.events import BoxOutcome, Event, Outcome
 
 
@@ -32,13 +34,18 @@ def register(
         parents=[common],
         help="provision boxes; run it again any time",
         description="Bring boxes to the state that the inventory describes. Without a name: "
-        "every box. It may be stopped at any time; the next run finishes the job.",
+        "every box. It may be stopped at any time; the next run finishes the job. A box that a "
+        "former run sealed is only looked at: where nothing on it and nothing that it depends on "
+        "has changed, that is all.",
     )
     parser.add_argument("names", nargs="*", metavar="BOX|GROUP", help="only these")
     parser.add_argument(
         "--check", action="store_true", help="say what would change, and change nothing"
     )
     parser.add_argument("--diff", action="store_true", help="show what changes inside files")
+    parser.add_argument(
+        "--full", action="store_true", help="run everything, also on boxes whose seal is in order"
+    )
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -68,11 +75,19 @@ def add_password(parser: argparse.ArgumentParser) -> None:
 
 def up(ctx: Context, args: argparse.Namespace) -> int:
     """Plan, run, and say how it ended."""
+    begun = time.monotonic()
     page = _page_file(args.report) if args.report else None
     events: list[Event] | None = [] if page else None
+    where: list[str] | Session = args.names
+    if not (args.check or args.diff or args.full or args.tags or page):
+        from roost.cli import sealed
+
+        where = sealed.Session(ctx, args.names)
+        if not sealed.narrow(ctx, where, begun):
+            return ExitCode.OK
     outcome = carry_out(
         ctx,
-        args.names,
+        where,
         check=args.check,
         diff=args.diff,
         tags=[t for one in args.tags for t in one.split(",") if t],
@@ -101,7 +116,6 @@ def _page_file(name: str) -> Path:
 def _write_page(
     ctx: Context, page: Path, outcome: Outcome, events: Sequence[Event], *, check: bool
 ) -> None:
-    import time
     from importlib.metadata import version
     from platform import python_version
 
@@ -121,7 +135,7 @@ def _write_page(
 
 def carry_out(
     ctx: Context,
-    names: Sequence[str],
+    where: Sequence[str] | Session,
     *,
     playbook: str = "site",
     check: bool = False,
@@ -134,7 +148,8 @@ def carry_out(
 
     Args:
         ctx: the call.
-        names: boxes and groups; none: every box.
+        where: boxes and groups, none for every box; or the boxes of a session, whose seals it
+            has taken away already.
         playbook: the one that is run; ``undo`` takes back what ``site`` did.
         check: say what would change, and change nothing.
         diff: show what changes inside files.
@@ -149,15 +164,21 @@ def carry_out(
     from roost import plan as planning
     from roost import playbook as playbooks
     from roost import progress, ssh
+    from roost.cli import sealed
 
     workspace, fleet = ctx.workspace(), ctx.fleet()
     inside = diff or record is not None
+    session, names = (where, where.boxes) if isinstance(where, sealed.Session) else (None, where)
     plan = planning.make(
         workspace, fleet, names, playbook=playbook, check=check, diff=inside, tags=tags
     )
     workspace.ensure_generated()
     ssh.ensure_config(workspace.root, fleet, ctx.paths)
     password = ask_password() if ask_become_pass else None
+    whole = playbook == "site" and not tags
+    if not check and session is None:
+        session = sealed.Session(ctx, plan.boxes)
+        session.begin(whole=whole)
     history = playbooks.Runs(workspace, ctx.paths).history(plan)
     listed = ", ".join(plan.boxes) if len(plan.boxes) <= 6 else f"{len(plan.boxes)} boxes"
     doing = (
@@ -183,6 +204,8 @@ def carry_out(
         raise ProvisionError(f"Ansible stopped: {outcome.complaint}")
     if outcome.interrupted:
         raise _interrupted(outcome, check=check)
+    if session and whole:
+        session.seal(outcome)
     return outcome
 
 

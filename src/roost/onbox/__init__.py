@@ -6,3 +6,4 @@ The modules of each stand here in the order of their imports.
 
 AGENT = ("files", "proc", "store", "pruning", "tmux", "reading", "agent")
 RUNNER = ("files", "proc", "store", "memory", "logfile", "command", "runner")
+SEALING = ("files", "observe", "sealing")

@@ -1,0 +1,241 @@
+"""What is on a box at this moment: files, packages, accounts, units, environments, as plain texts.
+
+Each thing to look at ("leaf") is a dictionary of one of these
+forms; ``docs/seal.md`` tells what each covers:
+
+    {"path": P, "follow": bool}   {"glob": PATTERN}   {"tree": P}   {"venv": P, "more": bool}
+    {"package": NAME}   {"user": NAME}   {"group": NAME}   {"unit": NAME}   {"units": PATTERN}
+    {"command": [PROGRAM, ARGUMENT...], "stdin": TEXT}
+
+With ``"only": [PROPERTY...]`` the rest of what is seen does not count.
+"""
+
+import contextlib
+import functools
+import glob
+import grp
+import hashlib
+import os
+import pwd
+import stat
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Leaf = Mapping[str, Any]
+# What was seen: each property by its name. Only texts, so that two looks compare as they are.
+Seen = dict[str, str]
+
+DIGEST = "content"
+UNIT_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload")
+UNIT_FILES = ("FragmentPath", "DropInPaths")
+# On the way to a state, or passing through a start anew, is as good as being there.
+ALIKE = {"activating": "active", "reloading": "active"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+FORMAT = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
+
+
+@functools.cache
+def digest(path: str) -> str:
+    """The SHA-256 of a regular file; empty for what is none, which is never opened."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        found = hashlib.sha256()
+        for part in iter(lambda: file.read(1 << 20), b""):
+            found.update(part)
+        return found.hexdigest()
+
+
+def _name(table: Callable[[int], Any], number: int) -> str:
+    try:
+        return str(table(number)[0])
+    except KeyError:
+        return str(number)
+
+
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+
+
+def path(name: str) -> Seen:
+    """What is at a path: its kind, and all that a task of Ansible's can set of it."""
+    try:
+        found = os.lstat(name)
+    except OSError:
+        return {"type": "absent"}
+    kind = stat.S_IFMT(found.st_mode)
+    seen = {"type": KINDS.get(kind, "special")}
+    seen["owner"] = _name(pwd.getpwuid, found.st_uid)
+    seen["group"] = _name(grp.getgrgid, found.st_gid)
+    if kind == stat.S_IFLNK:
+        seen["target"] = os.readlink(name)
+    else:
+        seen["mode"] = f"{stat.S_IMODE(found.st_mode):04o}"
+    if kind == stat.S_IFREG:
+        seen[DIGEST] = digest(name)
+    return seen
+
+
+def _below(top: str) -> list[str]:
+    names = [top]
+    for folder, folders, files in os.walk(top):
+        names += [os.path.join(folder, name) for name in folders + files]
+    return sorted(names)
+
+
+def several(names: Sequence[str]) -> Seen:
+    """Several paths as one thing; each property carries its path."""
+    seen = {}
+    for name in names:
+        seen.update({f"{name} {key}": value for key, value in path(name).items()})
+    return seen
+
+
+def venv(folder: str) -> Seen:
+    """A virtual environment: its interpreter, and what is installed in it."""
+    python = os.path.join(folder, "bin", "python")
+    real = os.path.realpath(python)
+    seen = {
+        "type": path(folder)["type"],
+        "pyvenv.cfg": digest(os.path.join(folder, "pyvenv.cfg")),
+        "interpreter": real if os.access(real, os.X_OK) else "",
+        "interpreter's content": digest(real),
+    }
+    for site in sorted(glob.glob(os.path.join(glob.escape(folder), "lib/python*/site-packages"))):
+        for entry in sorted(os.listdir(site)):
+            full = os.path.join(site, entry)
+            if entry.endswith(".dist-info"):
+                seen[entry[: -len(".dist-info")]] = digest(os.path.join(full, "RECORD"))
+            elif entry != "__pycache__":
+                seen["module " + entry] = path(full)["type"]
+    return seen
+
+
+def user(name: str) -> Seen:
+    """An account: all of its line but the password, whether it is locked, and its groups."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return {"type": "absent"}
+    groups = sorted(_name(grp.getgrgid, gid) for gid in os.getgrouplist(name, entry.pw_gid))
+    seen = {"type": "user", "uid": str(entry.pw_uid), "group": _name(grp.getgrgid, entry.pw_gid)}
+    seen.update({"full name": entry.pw_gecos, "home": entry.pw_dir, "shell": entry.pw_shell})
+    seen["groups"] = ",".join(groups)
+    # Not the module spwd: Python 3.13 has none.
+    with open("/etc/shadow", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(":")
+            if fields[0] == name:
+                seen["password"] = "locked" if fields[1][:1] in ("!", "*") else "usable"
+                seen["end"] = fields[7]
+    return seen
+
+
+def group(name: str) -> Seen:
+    """A group: its number; its members are those of the accounts."""
+    try:
+        return {"type": "group", "gid": str(grp.getgrnam(name).gr_gid)}
+    except KeyError:
+        return {"type": "absent"}
+
+
+def _packages(names: Sequence[str], said: str) -> dict[str, Seen]:
+    seen = {name: {"status": "absent"} for name in names}
+    for line in said.splitlines():
+        name, want, status, version = line.split("\t")
+        if name in seen:
+            seen[name] = {"want": want, "status": status, "version": version}
+    return seen
+
+
+def _units(names: Sequence[str], said: str) -> dict[str, Seen]:
+    seen = {}
+    # systemd gives one block for each name, in the order of the names.
+    for name, block in zip(names, said.rstrip("\n").split("\n\n"), strict=False):
+        found = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        seen[name] = {key: ALIKE.get(found[key], found[key]) for key in UNIT_PROPERTIES}
+        for files in UNIT_FILES:
+            seen[name].update({file: digest(file) for file in found.get(files, "").split()})
+    return seen
+
+
+class Program:
+    """A program that runs while the rest is looked at."""
+
+    def __init__(self, argv: Sequence[str], text: str = "") -> None:
+        self.text = text
+        self.child: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):  # such as one that is gone
+            self.child = subprocess.Popen(
+                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd="/",
+            )  # fmt: skip
+
+    def said(self) -> tuple[str, str]:
+        """What it wrote, and its exit code, when it has ended."""
+        if self.child is None:
+            return "", "cannot be run"
+        out, _ = self.child.communicate(self.text.encode())
+        return out.decode("utf-8", "replace"), str(self.child.returncode)
+
+
+def _start(leaf: Leaf) -> "Program":
+    if "units" in leaf:
+        words = ["--all", "--plain", "--no-legend", "--state=active,activating"]
+        return Program(["systemctl", "list-units", *words, leaf["units"]])
+    return Program(leaf["command"], leaf.get("stdin", ""))
+
+
+def _answer(leaf: Leaf, program: "Program") -> Seen:
+    said, code = program.said()
+    if "units" in leaf:
+        return {line.split()[0]: "active" for line in said.splitlines() if line.split()}
+    return {"answer": said.strip(), "exit code": code}
+
+
+def _look(leaf: Leaf) -> Seen:
+    if "path" in leaf:
+        return path(os.path.realpath(leaf["path"]) if leaf.get("follow") else leaf["path"])
+    if "glob" in leaf:
+        return several(sorted(glob.glob(leaf["glob"])))
+    if "tree" in leaf:
+        return several(_below(leaf["tree"]))
+    if "venv" in leaf:
+        return venv(leaf["venv"])
+    if "user" in leaf:
+        return user(leaf["user"])
+    return group(leaf["group"])
+
+
+def look(leaves: Sequence[Leaf]) -> list[Seen]:
+    """What each of ``leaves`` is now, in their order."""
+    packages = sorted({leaf["package"] for leaf in leaves if "package" in leaf})
+    units = sorted({leaf["unit"] for leaf in leaves if "unit" in leaf})
+    # Programs first: they run while the files are read.
+    asked = packages and Program(["dpkg-query", "-W", "-f", FORMAT, *packages])
+    properties = ",".join(UNIT_PROPERTIES + UNIT_FILES)
+    shown = units and Program(["systemctl", "show", "--property", properties, "--", *units])
+    running = {n: _start(leaf) for n, leaf in enumerate(leaves) if {"units", "command"} & set(leaf)}
+    seen = {
+        n: _look(leaf)
+        for n, leaf in enumerate(leaves)
+        if n not in running and not {"package", "unit"} & set(leaf)
+    }
+    by_package = _packages(packages, asked.said()[0]) if asked else {}
+    by_unit = _units(units, shown.said()[0]) if shown else {}
+    for n, leaf in enumerate(leaves):
+        if n in running:
+            seen[n] = _answer(leaf, running[n])
+        elif "package" in leaf:
+            seen[n] = by_package[leaf["package"]]
+        elif "unit" in leaf:
+            seen[n] = by_unit.get(leaf["unit"], {"LoadState": "unknown"})
+    return [_only(leaf, seen[n]) for n, leaf in enumerate(leaves)]
+
+
+def _only(leaf: Leaf, seen: Seen) -> Seen:
+    return {k: v for k, v in seen.items() if k in leaf["only"]} if "only" in leaf else seen
