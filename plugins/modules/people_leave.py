@@ -63,7 +63,8 @@ roost_leaves:
   returned: always
 """
 
-import glob  # noqa: E402 - Ansible wants the documentation first
+import contextlib  # noqa: E402 - Ansible wants the documentation first
+import glob  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import shutil  # noqa: E402
@@ -211,10 +212,8 @@ def leaves(spec: dict, module: AnsibleModule) -> list[dict]:
         {"glob": f"/etc/systemd/system/*.wants/roost-*@{name}.*"},
         {"command": ["pgrep", "-c", "-u", name]},
     ]
-    try:
+    with contextlib.suppress(KeyError):
         found.append({"path": pwd.getpwnam(name).pw_dir, "only": ["type"]})
-    except KeyError:
-        pass
     return found
 
 

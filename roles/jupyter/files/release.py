@@ -183,7 +183,7 @@ def with_keeper(
 
 
 def leaves(releases: Releases, name: str) -> list[dict[str, Any]] | str:
-    """What a release is on the box, for the seal (docs/seal.md of roost); or why it is unsettled."""
+    """What a release is on the box, for the seal (docs/seal.md); or why it is unsettled."""
     if releases.superseded() or any(
         RELEASE.fullmatch(p.name) and p.name not in map(releases.target, ("current", "previous"))
         for p in releases.folder.iterdir()
