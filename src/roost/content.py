@@ -29,7 +29,7 @@ def collection_root() -> Path:
             return candidate
     raise RoostError(
         "the roles that belong to roost are missing from this installation",
-        fix="install it anew: uv tool install --reinstall roost",
+        fix="install it anew: uv tool upgrade --reinstall roost",
     )
 
 

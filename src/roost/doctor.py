@@ -73,7 +73,7 @@ def check_python(facts: Facts) -> Iterator[Finding]:
     version = _numbers(facts.ansible)
     if not version or version < OLDEST_ANSIBLE:
         found = facts.ansible or "missing"
-        fix = "uv tool install --reinstall roost"
+        fix = "uv tool upgrade --reinstall roost"
         yield Finding("ansible", "error", f"ansible-core is {found}; 2.19 is needed", fix)
     else:
         yield Finding("ansible", "ok", f"ansible-core {facts.ansible}")

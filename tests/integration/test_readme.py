@@ -21,7 +21,7 @@ README = content.collection_root() / "README.md"
 NOT_RUN = {
     "make demo": "test_demo runs what it runs",
     "make test": "it is what runs this",
-    "uv tool install roost": "the wheel of this checkout is installed in its place",
+    "uv tool install .": "the wheel of this checkout is installed in its place",
 }
 ADDRESS, PASSWORD = "me@203.0.113.7", "correct horse"
 TRAINING = "print('epoch 90/90')"
