@@ -1,6 +1,6 @@
 """What a run costs when nothing has changed: roost beside its peers, on the same boxes.
 
-    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--json FILE] [--plot FILE.svg ...]
+    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--many 200] [--json FILE]
 
 ``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
 each with a state of about the same size (bench/rerun/state.json is the peers'); copies of it are
@@ -244,6 +244,16 @@ def first_runs(field: Field) -> dict[str, float]:
     return took
 
 
+def many(field: Field, sandbox: Sandbox, count: int) -> dict[str, object]:
+    """The seals of ``count`` boxes, each an sshd of its own on one box, and of ten broken ones."""
+    box = next(box for box in sandbox.boxes() if box.name == field.names[0])
+    listen = f"for n in $(seq {count}); do /usr/sbin/sshd -p $((3000 + n)); done"
+    sandbox.engine("exec", box.container, "sh", "-c", listen)
+    arguments = [field.workspace, box.name, count, 5, 5]
+    said = field.run(sys.executable, PARTS / "many.py", *arguments)
+    return dict(json.loads(next(line for line in said.splitlines() if line.startswith("{"))))
+
+
 def start_up(rounds: int) -> dict[str, list[float]]:
     commands = {
         "python -c ''": [sys.executable, "-c", ""],
@@ -315,6 +325,9 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
                     Field(root, tuple(names[:count]), keys), args.rounds
                 )
             first = next(box for box in sandbox.boxes() if box.name == names[0])
+            if args.many:
+                say(f"the seals of {args.many} boxes")
+                results["many"] = many(Field(root, (names[0],), keys), sandbox, args.many)
             port = stack.enter_context(delayed(first.host, first.port))
             own = root / "inventory" / "host_vars" / f"{names[0]}.yml"
             own.parent.mkdir(exist_ok=True)
@@ -346,6 +359,8 @@ def report(results: dict) -> None:
     print(f"first provision of one box, s: {first}")
     fields = {f"{n} box{'es' * (n != '1')}": found for n, found in results["again"].items()}
     fields["1 box, 50 ms"] = results["far"]
+    if many := results.get("many"):
+        print("the seals of many boxes:", json.dumps(many))
     print("\nA run with nothing to change: seconds (times the floor), median\n")
     print("| what runs | " + " | ".join(fields) + " | CPU here, 1 box |")
     print("| --- |" + " ---: |" * (len(fields) + 1))
@@ -364,6 +379,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--boxes", type=int, nargs="+", default=[1, 4] if quick else [1, 4, 8])
     parser.add_argument("--rounds", type=int, default=2 if quick else 5)
+    parser.add_argument("--many", type=int, default=0 if quick else 200, metavar="BOXES")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     args = parser.parse_args()
     # As after Ctrl-C: the boxes go, too.
