@@ -23,7 +23,10 @@ def run_suite(end: str, *words: str) -> None:
 
 
 @pytest.mark.timeout(1900)
-@pytest.mark.parametrize("end", ["newest", "oldest"])
+@pytest.mark.parametrize(
+    "end",
+    ["newest", pytest.param("oldest", marks=pytest.mark.long)],  # four minutes more
+)
 def test_a_real_server_and_kernel(end: str) -> None:
     run_suite(end)
 

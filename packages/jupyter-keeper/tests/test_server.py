@@ -302,11 +302,17 @@ def test_restarted_by_hand_then_run_all(server: Server, name: str) -> None:
     run(test)
 
 
-def test_left_at_once_after_a_restart(server: Server, name: str) -> None:
+@pytest.mark.parametrize("delay", [0, 2])
+def test_left_at_once_after_a_restart(server: Server, name: str, delay: int) -> None:
+    # Two seconds are longer than a socket that is closed waits for the other side.
+    config = server.folder / "home" / "ipython" / "profile_default" / "ipython_kernel_config.py"
+
     async def test() -> None:
         path = server.notebook("print(1)", name=name)
         page = await Page(server, path).open()
         other = await Page(server, path).open()
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(f"import time\ntime.sleep({delay})\n")
         await server.request("POST", f"/api/kernels/{page.kernel_id}/restart", {})
         page.run(0)
         await page.close()
@@ -314,7 +320,10 @@ def test_left_at_once_after_a_restart(server: Server, name: str) -> None:
         assert other.text() == "1\n"
         await other.close()
 
-    run(test)
+    try:
+        run(test)
+    finally:
+        config.unlink()
 
 
 def test_shut_down_while_it_runs(server: Server, name: str) -> None:

@@ -94,9 +94,10 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
     def disconnect(self) -> None:
         """Leave; outputs that the keeper has are not buffered, and questions are still heard."""
         listener = self._keeper.listeners.get(self.kernel_id)
-        if listener is not None:
+        if listener is not None and self._held:
             # What waits for a kernel that starts would be lost with the connection.
             self._release(leaving=True)
+            self._leave_shell_to(listener)
         channels = self.channels
         if listener is not None:
             listener.connections.discard(self)
@@ -144,8 +145,19 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
             if run is not None and (leaving or self._listener.live):
                 self._listener.begin(run[0], self.session_id, run[1])
             super().handle_incoming_message(message)
-        if held and leaving and "shell" in self.channels:
-            self.channels["shell"].flush()
+
+    def _leave_shell_to(self, listener: KernelListener) -> None:
+        """Have the socket closed when the kernel is there: a closed one forgets what it holds."""
+        shell = self.channels.get("shell")
+        if shell is None:
+            return
+        shell.flush()
+        # The last page's sockets stay open as they are: the server buffers for its return.
+        kernels = self.multi_kernel_manager
+        if self.kernel_id in kernels and kernels.kernel_model(self.kernel_id)["connections"] > 1:
+            del self.channels["shell"]
+            shell.on_recv(None)
+            listener.when_live(shell.close)
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
         """Pass the message on unless the browser sees it as a change of the notebook."""
