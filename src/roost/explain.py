@@ -106,8 +106,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "name it as Ansible does: export ANSIBLE_VAULT_PASSWORD_FILE=FILE",
     ),
     (
-        r"which is not supported\. The roles are",
-        "the roles are not made for its operating system",
+        r"runs ([^\n]*?), which is not supported\. The roles are",
+        "it runs {1}, which is not supported",
         "use Ubuntu 22.04, 24.04 or 26.04, or Debian 12 or 13",
     ),
     (

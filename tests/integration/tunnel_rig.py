@@ -103,6 +103,9 @@ def give_speaker(box: LiveBox, address: str = "127.0.0.1") -> None:
         exec_in(box, ["sh", "-c", f"echo {packed} | base64 -d > {path}"])
     exec_in(box, ["systemctl", "daemon-reload"])
     exec_in(box, ["systemctl", "enable", "--now", "speaker"])
+    # proc(5): it listens (0A) on port 8000 (1F40).
+    listens = ["grep", "-q", ":1F40 .* 0A ", "/proc/net/tcp"]
+    wait_for(lambda: exec_in(box, listens, check=False).returncode == 0)
 
 
 @dataclass(frozen=True)

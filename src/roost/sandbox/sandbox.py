@@ -114,7 +114,9 @@ class Sandbox:
         with locked(self._lock), self._undone_on_failure() as made:
             there = {box.name: box for box in self.boxes()}
             wanted = wanted or list(there) or [DEFAULT_BOX]
-            space = files.ensure_workspace(self.root, self.run)
+            # A program that is just being started when Ctrl-C comes would write on after us.
+            with deferred():
+                space = files.ensure_workspace(self.root, self.run)
             if missing := [name for name in wanted if name not in there]:
                 image = self._images().ensure(release)
             for name in missing:
