@@ -45,8 +45,16 @@ def test_everything_is_taken_back(box: LiveBox, tmp_path: Path) -> None:
           "keys": [(box.workspace.root / f"{IDENTITY}.pub").read_text().strip()]}  # fmt: skip
     ann = {"name": "ann", "keys": [Path(f"{key}.pub").read_text().strip()], "sudo": True}
     set_variables(box, yaml.safe_dump({"people_list": [me, ann]}))
+    # A check works on a bare box, where it changes nothing, and on one that has everything.
+    packages = sh(box, "dpkg-query -W")
+    bare = roost(box, "check")
+    assert bare.returncode == 2, bare.stdout + bare.stderr
+    assert "Say that Python would be installed first" in bare.stdout
+    assert (sh(box, "dpkg-query -W"), sh(box, OURS)) == (packages, "")
     done = roost(box, "up", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
+    check = roost(box, "check", "--full")
+    assert check.returncode == 0, check.stdout + check.stderr
     assert "" not in (sh(box, OURS), sh(box, PROGRAMS), sh(box, UNITS))
     ssh(box, "echo mine > work.txt")
 
