@@ -8,6 +8,8 @@ This is the one module that knows its rooms. The names used beside its public on
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import sqlite3
 import threading
 import time
@@ -155,4 +157,6 @@ def end_threads() -> None:
     """
     for thread in threading.enumerate():
         if thread.name == "AnyIO worker thread" and hasattr(thread, "stop"):
-            thread.stop()
+            # Its queue has two places: where they are taken, one of them holds such a word already.
+            with contextlib.suppress(queue.Full):
+                thread.stop()
