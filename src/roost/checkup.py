@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from importlib import resources
+from typing import Any
 
 from roost import content, ssh
 from roost.errors import ProcessError, RoostError
@@ -16,7 +17,6 @@ from roost.verdicts import Seen, judge
 # Seconds for all of it: kernels with large libraries take their time.
 LONGEST = 420.0
 MARK = "\x1eroost checkup\n"
-PYPI = "https://pypi.org/simple"
 
 
 def examine(remote: Remote) -> list[Finding]:
@@ -67,12 +67,16 @@ def look(remote: Remote) -> Seen:
 
 
 def _request(box: Box) -> str:
-    names = {**content.role_defaults("jupyter"), **content.role_defaults("base"), **box.vars}
-    index = names.get("jupyter_index_url") or names.get("base_pypi_index") or PYPI
+    names: dict[str, Any] = {}
+    for role in ("jupyter", "python", "base"):
+        names |= content.role_defaults(role)
+    names |= box.vars
+    index = names.get("jupyter_index_url") or names.get("base_pypi_index") or ""
     compute = resources.files("roost.onbox").joinpath("compute.py").read_text("utf-8")
     return json.dumps(
         {
             "index": str(index),
+            "uv": str(names["python_uv_path"]),
             "unit": str(names["jupyter_unit"]),
             "run_dir": str(names["jupyter_run_dir"]),
             "state_dir": str(names["jupyter_state_dir"]),

@@ -60,7 +60,7 @@ CASES = [
     ("E: Failed to fetch http://a/x  Hash Sum mismatch", "not what its index says", "mirror"),
     (
         "error: Request failed after 3 retries\n  Caused by: Failed to fetch: "
-        "`https://pypi.org/simple/six/`\n  Caused by: tcp connect error: Connection refused",
+        "`https://index.example/simple/six/`\n  Caused by: tcp connect error: Connection refused",
         "index of Python packages",
         "roost doctor gpu1",
     ),

@@ -36,6 +36,7 @@ LOCKS = (
     "/var/lib/apt/lists/lock",
     "/var/cache/apt/archives/lock",
 )
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # What Ansible's modules, pip and venv need, and what minimal images leave out.
 MODULES = ("ctypes", "ensurepip", "json", "shutil", "venv")
 
@@ -162,14 +163,30 @@ def _download(uri: str) -> Facts:
 
 def index(request: Request) -> Facts:
     """Whether the box reaches the index that Python packages come from."""
+    if not request["index"]:
+        return _own_index(request["uv"])
     uri = request["index"].rstrip("/") + "/pip/"
     try:
-        # The address is the inventory's own, and the default is https.
+        # The address is the inventory's own.
         with urllib.request.urlopen(uri, timeout=float(PATIENCE)) as answer:  # noqa: S310
             answer.read(1)
     except (OSError, ValueError) as error:
         return {"uri": uri, "said": str(error)}
     return {"uri": uri, "said": ""}
+
+
+def _own_index(uv: str) -> Facts:
+    """The same of the index that the box's own settings name: uv alone knows which that is."""
+    if not os.access(uv, os.X_OK):
+        return {"trouble": f"{uv} is not there to ask"}
+    env = ["env", f"UV_HTTP_TIMEOUT={PATIENCE}", "UV_HTTP_RETRIES=0"]
+    if os.path.exists(CERTIFICATES):
+        env.append(f"SSL_CERT_FILE={CERTIFICATES}")  # as the roles run it
+    with tempfile.TemporaryDirectory(prefix="roost-doctor-") as folder:
+        only_look = ("--dry-run", "--no-deps", "--no-cache", "--target", folder)
+        words = ("pip", "install", *only_look, "--python", "/usr/bin/python3", "pip")
+        code, _, trouble = run(*env, uv, *words)
+    return {"uri": "the index of its settings", "said": trouble.strip() if code else ""}
 
 
 class _Socket(http.client.HTTPConnection):
