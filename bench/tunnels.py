@@ -41,16 +41,20 @@ NEVER = 90.0
 ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "BatchMode=yes")
 
 
+# The local port, and whether the program has given up.
+Contender = tuple[int, Callable[[], bool]]
+
+
 @contextlib.contextmanager
-def by_roost(box: boxes.LiveBox, client: Tunnels) -> Iterator[int]:
+def by_roost(box: boxes.LiveBox, client: Tunnels) -> Iterator[Contender]:
     port = rig.free_port()
     opened = rig.way(box).open(client, f"{port}:localhost:8000")
-    yield port
+    yield port, lambda: False
     client.close([s.id for s in opened])
 
 
 @contextlib.contextmanager
-def by_program(box: boxes.LiveBox, *program: str) -> Iterator[int]:
+def by_program(box: boxes.LiveBox, *program: str) -> Iterator[Contender]:
     port = rig.free_port()
     forward = ("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:localhost:8000")
     argv = [*program, "-F", str(rig.way(box).config), "-S", "none", *ALIVE, *forward, box.name]
@@ -58,15 +62,19 @@ def by_program(box: boxes.LiveBox, *program: str) -> Iterator[int]:
     child = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=environ, start_new_session=True)
     try:
         rig.wait_for(lambda: rig.answers(port))
-        yield port
+        yield port, lambda: child.poll() is not None
     finally:
-        os.killpg(child.pid, signal.SIGTERM)
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
         child.wait()
 
 
 def back_after(port: int, since: float) -> float:
     """Seconds from ``since`` to the first answer; ``NEVER`` where none comes."""
+    return asyncio.run(_back_after(port, since))
 
+
+async def _back_after(port: int, since: float, gone: Callable[[], bool] = lambda: False) -> float:
     async def one() -> bool:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.5):
@@ -76,39 +84,45 @@ def back_after(port: int, since: float) -> float:
                     return await reader.read(4) == b"HTTP"
         return False
 
-    async def any_of_them() -> float:
-        asked: set[asyncio.Task[bool]] = set()
-        while time.monotonic() - since < NEVER:
-            asked.add(asyncio.create_task(one()))
-            done, asked = await asyncio.wait(asked, timeout=0.05)
-            if any(task.result() for task in done):
-                return time.monotonic() - since
-        return NEVER
-
-    return asyncio.run(any_of_them())
+    asked: set[asyncio.Task[bool]] = set()
+    while time.monotonic() - since < NEVER and not gone():
+        asked.add(asyncio.create_task(one()))
+        done, asked = await asyncio.wait(asked, timeout=0.05)
+        if any(task.result() for task in done):
+            return time.monotonic() - since
+    return NEVER
 
 
 def recovery(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> None:
-    contenders: dict[str, Callable[[], contextlib.AbstractContextManager[int]]] = {
-        "roost": lambda: by_roost(box, client),
-        "autossh -M 0": lambda: by_program(box, "autossh", "-M", "0"),
-        "ssh -L": lambda: by_program(box, "ssh"),
-    }
+    """All contenders lose the network at the same moment and get it back at the same moment."""
+    names = ("roost", "autossh -M 0", "ssh -L")
     print(f"seconds until the forward answers again; median (worst) of {args.rounds}")
     for cut in args.cuts:
-        took: dict[str, list[float]] = {name: [] for name in contenders}
+        took: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(args.rounds):
-            for name, open_one in contenders.items():
-                with open_one() as port:
-                    with rig.cut_off(box):
-                        time.sleep(cut)
-                    took[name].append(back_after(port, time.monotonic()))
+            with (
+                by_roost(box, client) as ours,
+                by_program(box, "autossh", "-M", "0") as autossh,
+                by_program(box, "ssh") as ssh,
+            ):
+                with rig.cut_off(box):
+                    time.sleep(cut)
+                for name, seconds in zip(names, _all_back(ours, autossh, ssh), strict=True):
+                    took[name].append(seconds)
         for name, times in took.items():
             print(f"  cut of {cut:3.0f} s  {name:14} {_figures(times)}", flush=True)
 
 
+def _all_back(*contenders: Contender) -> list[float]:
+    async def together() -> list[float]:
+        return await asyncio.gather(*(_back_after(port, since, gone) for port, gone in contenders))
+
+    since = time.monotonic()
+    return asyncio.run(together())
+
+
 def throughput(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> None:
-    contenders = {
+    contenders: dict[str, Callable[[], contextlib.AbstractContextManager[Contender]]] = {
         "roost": lambda: by_roost(box, client),
         "ssh -L": lambda: by_program(box, "ssh"),
     }
@@ -116,7 +130,7 @@ def throughput(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) ->
     size = args.megabytes * 1_000_000
     for _ in range(args.rounds):
         for name, open_one in contenders.items():
-            with open_one() as port:
+            with open_one() as (port, _):
                 began = time.monotonic()
                 with rig.connect(port, 600) as connection:
                     connection.sendall(b"SEND %d\n" % size)
@@ -146,7 +160,7 @@ def faults(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> Non
     }
     print(f"seconds until the forward answers again; median (worst) of {args.rounds}")
     results = Results(client, args.rounds)
-    with by_roost(box, client) as port:
+    with by_roost(box, client) as (port, _):
         for name, fault in staged.items():
             results.stage(name, port, fault)
         with _full_disk(client):
@@ -155,14 +169,14 @@ def faults(box: boxes.LiveBox, client: Tunnels, args: argparse.Namespace) -> Non
     with boxes.start_boxes("gate") as far:
         inner = boxes.private_network(far["gate"])
         rig.give_speaker(inner)
-        with by_roost(inner, client) as port:
+        with by_roost(inner, client) as (port, _):
             results.stage(
                 "gateway rebooted", port, lambda: _then(lambda: boxes.reboot(far["gate"]))
             )
     with boxes.start_boxes("one", "two") as pair, contextlib.ExitStack() as silent:
         for one in pair.values():
             rig.give_speaker(one)
-        with by_roost(pair["one"], client) as port:
+        with by_roost(pair["one"], client) as (port, _):
             move = Move(rig.way(pair["one"]).config, list(pair.values()), silent)
             results.stage("box at another address", port, move)
     print(f"{sum(map(len, results.times.values()))} faults, all mended")
