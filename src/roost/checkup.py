@@ -10,7 +10,7 @@ from typing import Any
 from roost import content, ssh
 from roost.errors import ProcessError, RoostError
 from roost.finding import Finding
-from roost.job_stream import NO_PROGRAM, PYTHON, Remote, bundle
+from roost.job_stream import PYTHON, Remote, bundle, lacks_python
 from roost.model import Box
 from roost.verdicts import Seen, judge
 
@@ -54,7 +54,7 @@ def look(remote: Remote) -> Seen:
     )  # fmt: skip
     received = time.time()
     name = remote.box.name
-    if done.returncode == NO_PROGRAM or "No module named" in done.stderr:
+    if lacks_python(done.returncode, done.stderr):
         raise NoPythonError("it has no complete Python", fix=f"roost up {name}")
     _, mark, answer = done.stdout.partition(MARK)
     if not mark:

@@ -187,14 +187,19 @@ def _send(child: subprocess.Popen[str], text: str) -> None:
         pipe.close()
 
 
+def lacks_python(returncode: int, stderr: str) -> bool:
+    """Whether a box has no Python, or one without its library (Debian's python3-minimal)."""
+    return returncode == NO_PROGRAM or "No module named" in stderr
+
+
 def _failure(remote: Remote, returncode: int | None, stderr: str) -> RoostError:
     name = remote.box.name
     if returncode is None or returncode < 0:
         return SshError(f"{name} has stopped answering", fix="try again")
     if returncode == ssh.TRANSPORT_FAILED:
         return explain_failure(remote.box, stderr, remote.fleet)
-    if returncode == NO_PROGRAM:
-        return RoostError(f"{name} has no /usr/bin/python3", fix=f"provision it: roost up {name}")
+    if lacks_python(returncode, stderr):
+        return RoostError(f"{name} has no complete Python", fix=f"provision it: roost up {name}")
     lines = [line for line in stderr.splitlines() if line.strip()]
     return ProcessError(
         f"a command on {name} failed with exit code {returncode}",

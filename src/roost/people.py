@@ -11,7 +11,7 @@ from typing import Any
 
 from roost import onbox, public_keys, ssh
 from roost.errors import ProcessError, RoostError
-from roost.job_stream import Remote
+from roost.job_stream import Remote, lacks_python
 from roost.model import Box
 from roost.people_list import Known
 from roost.public_keys import PublicKey
@@ -87,8 +87,8 @@ def ask(remote: Remote, become_password: str | None = None) -> dict[str, Any]:
         done = ssh.run(remote.config, remote.box, script, fleet=remote.fleet, input=sent)
         found = json.loads(done.stdout[done.stdout.index("{") :])
     except ProcessError as error:
-        if "python3" in error.stderr:
-            raise RoostError(f"{name} has no Python yet", fix=f"roost up {name}") from error
+        if "python3" in error.stderr or lacks_python(error.returncode, error.stderr):
+            raise RoostError(f"{name} has no complete Python", fix=f"roost up {name}") from error
         if "sudo" in error.stderr and become_password is None:
             raise RoostError(
                 f"{name}: only root can read who may log in, and sudo wants a password there",

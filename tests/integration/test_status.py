@@ -72,7 +72,7 @@ def test_a_key_acts_on_the_box_that_is_marked(
     child.expect("q leave")
     child.send("\x1b[B")
     child.send("t")
-    child.expect("two has no /usr/bin/python3")
+    child.expect("two has no complete Python")
     child.expect("q leave")
     child.send("q")
     child.expect(pexpect.EOF)

@@ -199,8 +199,9 @@ def test_keys_that_cannot_be_read(tmp_path: Path, item: Any, why: str) -> None:
     [
         ("sudo: a password is required", "sudo wants a password"),
         ("sudo: sorry, you must have a tty to run sudo", "sudo wants a password"),
-        ("sudo: /usr/bin/python3: command not found", "has no Python yet"),
-        ("sh: 1: exec: /usr/bin/python3: not found", "has no Python yet"),
+        ("sudo: /usr/bin/python3: command not found", "has no complete Python"),
+        ("sh: 1: exec: /usr/bin/python3: not found", "has no complete Python"),
+        ("ModuleNotFoundError: No module named json", "has no complete Python"),
         ("Traceback: nonsense", "failed with exit code 1"),
     ],
 )
