@@ -64,8 +64,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/inventory.md", inventory()
     for role in role_docs.roles(ROOT):
         uri = f"reference/roles/{role.name}.md"
-        text = re.sub(r"\bC\(([^)]*)\)", r"`\1`", role_docs.render_readme(role))
-        yield uri, relink(text, f"roles/{role.name}/README.md", uri)
+        yield uri, relink(role_docs.render_readme(role), f"roles/{role.name}/README.md", uri)
 
 
 def place(path: str) -> str | None:

@@ -9,6 +9,7 @@ and specifications disagree, and ends with exit code 1 where anything is out of 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ import yaml
 ORDER = ("base", "people", "sshd", "gateway", "tmux", "python", "jupyter", "rmate")
 TABLE_HEADER = "| change | undo |"
 LONGEST_DEFAULT = 60
+# Ansible's markup in descriptions, and the same as Markdown.
+# https://docs.ansible.com/ansible/latest/dev_guide/ansible_markup.html
+MARKUP = {
+    r"\b[CVOE]\(([^)]*)\)": r"`\1`",
+    r"\bI\(([^)]*)\)": r"*\1*",
+    r"\bB\(([^)]*)\)": r"**\1**",
+    r"\bU\(([^)]*)\)": r"<\1>",
+    r"\bL\(([^,)]*),\s*([^)]*)\)": r"[\1](\2)",
+}
 
 
 def roles(root: Path) -> list[Path]:
@@ -58,9 +68,12 @@ def disagreements(role: Path) -> list[str]:
 
 
 def text(value: Any) -> str:
-    """A description of argument_specs as one line; it may be a list of paragraphs."""
+    """A description of argument_specs as one line of Markdown; it may be a list of paragraphs."""
     lines = value if isinstance(value, list) else [value]
-    return " ".join(" ".join(str(line).split()) for line in lines)
+    said = " ".join(" ".join(str(line).split()) for line in lines)
+    for pattern, markdown in MARKUP.items():
+        said = re.sub(pattern, markdown, said)
+    return said
 
 
 def default_cell(option: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,26 @@ def test_defaults_and_specifications_agree(role: Path) -> None:
 @pytest.mark.parametrize("role", ROLES, ids=ids)
 def test_readme_is_generated_from_them(role: Path) -> None:
     assert (role / "README.md").read_text() == role_docs.render_readme(role)
+
+
+@pytest.mark.parametrize(
+    ("markup", "markdown"),
+    [
+        ("With C(absent) it goes.", "With `absent` it goes."),
+        (["V(true)", "or O(python_state)."], "`true` or `python_state`."),
+        ("I(all) and B(none)", "*all* and **none**"),
+        ("L(uv, https://docs.astral.sh/uv/)", "[uv](https://docs.astral.sh/uv/)"),
+        ("U(https://docs.astral.sh/uv/)", "<https://docs.astral.sh/uv/>"),
+        ("GPL(3) and f(x)", "GPL(3) and f(x)"),
+    ],
+)
+def test_markup_of_ansible_becomes_markdown(markup: object, markdown: str) -> None:
+    assert role_docs.text(markup) == markdown
+
+
+@pytest.mark.parametrize("role", ROLES, ids=ids)
+def test_no_markup_of_ansible_is_left_in_a_readme(role: Path) -> None:
+    assert not re.search(r"\b[A-Z]{1,2}\(", (role / "README.md").read_text())
 
 
 @pytest.mark.parametrize("role", ROLES, ids=ids)
