@@ -126,6 +126,13 @@ def test_the_token_is_needed_all_the_same(bench: LiveBox) -> None:
     assert root(bench, modes).split() == ["600", "ann", "600", "ann"]
 
 
+def test_nobody_is_asked_about_news(bench: LiveBox) -> None:
+    plugin = "@jupyterlab/apputils-extension:notification"
+    with tunnel(bench, "ann") as server:
+        said = server._request("GET", f"/lab/api/settings/{plugin}")
+    assert said["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+
 def test_a_terminal_works_and_leads_nobody_to_root(bench: LiveBox) -> None:
     with tunnel(bench, "debian") as server:
         name = server._request("POST", "/api/terminals")["name"]

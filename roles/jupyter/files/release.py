@@ -27,6 +27,9 @@ CONFIG = "jupyter_server_config.py"
 PYTHON = "/usr/bin/python3"
 # `requires-python` of packages/jupyter-keeper.
 KEEPER_PYTHON = (3, 11)
+# JupyterLab asks each person whether it may fetch news, which no server here does. Defaults of the
+# release: a person's own settings win.
+LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
 
 def release_name(
@@ -38,7 +41,7 @@ def release_name(
         OSError: a wheel is not on the box.
     """
     contents = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
-    parts = json.dumps([lock, extensions, contents, python])
+    parts = json.dumps([lock, extensions, contents, python, LAB_SETTINGS])
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
@@ -116,6 +119,9 @@ class Releases:
         folder = release / "etc" / "jupyter"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).symlink_to(self.config)
+        lab = release / "share" / "jupyter" / "lab" / "settings"
+        lab.mkdir(parents=True, exist_ok=True)
+        (lab / "overrides.json").write_text(json.dumps(LAB_SETTINGS), encoding="utf-8")
         self.runner([str(release / "bin" / "jupyter-lab"), "--version"])
         (release / COMPLETE).touch()
 
