@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from roost import __version__
 from roost.cli import check as check_verbs
@@ -64,6 +66,21 @@ exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is un
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of a command that is none which one may have been meant, not all that there are."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.match(r"argument (?:COMMAND|VERB): invalid choice: '(.*?)'(.*)", message):
+            from difflib import get_close_matches
+
+            known = re.findall(r"[\w-]+", found[2].partition("choose from")[2])
+            near = "".join(
+                f", but there is '{one}'" for one in get_close_matches(found[1], known, 1)
+            )
+            message = f"there is no '{found[1]}'{near}; {self.prog} --help lists what there is"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; each group of verbs adds its own."""
     common = argparse.ArgumentParser(add_help=False)
@@ -78,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument(
         "-v", "--verbose", action="count", default=argparse.SUPPRESS, help="show more"
     )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="roost",
         description="Provision remote machines for data science, and work on them.",
         epilog=EPILOG,

@@ -24,7 +24,9 @@ def register(
         "follows -- is ssh's: options first, then the command, as the login shell reads it.",
     )
     parser.add_argument("box", metavar="BOX", help="a box of the inventory")
-    parser.add_argument("words", nargs="*", metavar="CMD", help="a command to run there")
+    parser.add_argument(
+        "words", nargs="*", metavar="CMD", default=[], help="a command to run there"
+    )
     parser.set_defaults(handler=ssh)
 
 

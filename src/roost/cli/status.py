@@ -52,9 +52,12 @@ def register(
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if value < 1:
-        raise ValueError
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds, 1 or more")
     return value
 
 

@@ -74,7 +74,11 @@ def _register_open(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("box", metavar="BOX", help="a box of the inventory")
     parser.add_argument(
-        "specs", metavar="SPEC", nargs="*", help="forwards (default: the box's roost_forwards)"
+        "specs",
+        metavar="SPEC",
+        nargs="*",
+        default=[],
+        help="forwards (default: the box's roost_forwards)",
     )
     parser.add_argument(
         "--public", action="store_true", help="allow addresses that other machines reach"
