@@ -56,7 +56,6 @@ def test_watch_goes_on_until_ctrl_c(box: LiveBox) -> None:
     assert child.exitstatus == 0
 
 
-@pytest.mark.long
 def test_a_key_acts_on_the_box_that_is_marked(
     sandbox_factory: Callable[..., dict[str, LiveBox]],
 ) -> None:
@@ -78,9 +77,3 @@ def test_a_key_acts_on_the_box_that_is_marked(
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
-
-
-@pytest.mark.parametrize("seconds", ["0", "soon"])
-def test_watch_takes_seconds_alone(box: LiveBox, seconds: str) -> None:
-    done = roost(box, "status", "--watch", seconds)
-    assert (done.returncode, done.stdout) == (2, "")

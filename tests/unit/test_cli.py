@@ -52,11 +52,14 @@ def test_no_command_and_wrong_commands_are_usage_errors(tmp_path: Path) -> None:
         (["tunnel", "open"], "required: BOX\n"),
         (["ssh"], "required: BOX\n"),
         (["status", "--watch", "0"], "argument --watch: 0 is no number of seconds"),
+        (["status", "--watch", "soon"], "argument --watch: soon is no number of seconds"),
         (["status", "--watch", "inf"], "argument --watch: inf is no number of seconds"),
     ],
 )
 def test_wrong_words_are_named(tmp_path: Path, words: list[str], said: str) -> None:
-    assert said in roost(*words, cwd=tmp_path).stderr
+    done = roost(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 def test_without_a_workspace_it_says_how_to_start_one(tmp_path: Path) -> None:
