@@ -105,8 +105,6 @@ def notebook(place: Studio, browser: Browser) -> None:
     tab.get_by_role("menuitem", name="Run", exact=True).click()
     tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     tab.get_by_text("332833500").wait_for(timeout=120_000)
-    for button in tab.locator(".Toastify__close-button").all():
-        button.click()
     tab.screenshot(path=PICTURES / "lab.png")
     tab.close()
 
