@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +42,8 @@ def staged(target: Path, data: bytes, *, mode: int = 0o600) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written.
     """
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=temporary_prefix(target), dir=target.parent)
     try:
         try:

@@ -8,17 +8,14 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 from roost import onbox, process, ssh
 from roost.errors import ProcessError, RoostError, SshError
 from roost.model import Box, Fleet
-from roost.ssh_failure import explain_failure
 
 # The box's own Python, whatever else is on the PATH there; -I: no file of the person's has a say.
 PYTHON = "exec /usr/bin/python3 -I -X utf8 -"
@@ -95,6 +92,8 @@ def talk(
         ssh.remote_sh(PYTHON),
         options=[*options, *(ALONE if alone else ())],
     )
+    import tempfile
+
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         child = process.start(argv, stdin=subprocess.PIPE, stderr=said, new_session=True)
         try:
@@ -197,6 +196,8 @@ def _failure(remote: Remote, returncode: int | None, stderr: str) -> RoostError:
     if returncode is None or returncode < 0:
         return SshError(f"{name} has stopped answering", fix="try again")
     if returncode == ssh.TRANSPORT_FAILED:
+        from roost.ssh_failure import explain_failure
+
         return explain_failure(remote.box, stderr, remote.fleet)
     if lacks_python(returncode, stderr):
         return RoostError(f"{name} has no complete Python", fix=f"provision it: roost up {name}")
@@ -221,9 +222,10 @@ def bundle(modules: Sequence[str], call: str) -> str:
         modules: their names, in the order of their imports.
         call: what it does in the end; each module has its own name there.
     """
+    folder = Path(onbox.__file__).parent
     lines = ["import sys, types"]
     for name in modules:
-        text = resources.files("roost.onbox").joinpath(f"{name}.py").read_text("utf-8")
+        text = (folder / f"{name}.py").read_text("utf-8")
         # A JSON string is a Python string, too.
         lines += [
             f"{name} = types.ModuleType('roost.onbox.{name}')",

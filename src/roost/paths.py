@@ -6,7 +6,6 @@ Source of the folders: the XDG Base Directory Specification 0.8.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +45,19 @@ class Paths:
             base = Path(value) if value.startswith("/") else fallback
             return base / "roost"
 
-        runtime_fallback = Path(tempfile.gettempdir()) / f"roost-{os.getuid()}"
         runtime = environ.get("XDG_RUNTIME_DIR", "")
+        if runtime.startswith("/"):
+            folder = Path(runtime) / "roost"
+        else:
+            import tempfile
+
+            folder = Path(tempfile.gettempdir()) / f"roost-{os.getuid()}"
         return cls(
             home=home,
             config=xdg("XDG_CONFIG_HOME", home / ".config"),
             state=xdg("XDG_STATE_HOME", home / ".local" / "state"),
             cache=xdg("XDG_CACHE_HOME", home / ".cache"),
-            runtime=Path(runtime) / "roost" if runtime.startswith("/") else runtime_fallback,
+            runtime=folder,
         )
 
     def display(self, path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import re
@@ -16,7 +15,6 @@ from roost.model import Box, Fleet
 from roost.paths import Paths
 from roost.process import Completed
 from roost.ssh_config import CONTROL_DIR_MAX, Settings, render
-from roost.ssh_failure import explain_failure
 
 TRANSPORT_FAILED = 255
 CONNECT_SECONDS = 10
@@ -136,6 +134,8 @@ def remote_sh(script: str | Sequence[str]) -> str:
     text = script if isinstance(script, str) else shlex.join(script)
     if not _NOT_LITERAL.search(text):
         return f"exec sh -c '{text}'"
+    import base64
+
     packed = base64.b64encode(text.encode()).decode()
     return f"""exec sh -c 'eval "$(echo {packed} | base64 -d)"'"""
 
@@ -175,6 +175,8 @@ def run(
             f"{box.name} did not finish within {timeout:g} s", why=shlex.join(argv)
         ) from error
     if done.returncode == TRANSPORT_FAILED:
+        from roost.ssh_failure import explain_failure
+
         raise explain_failure(box, done.stderr, fleet)
     if check and done.returncode != 0:
         detail = (done.stderr or done.stdout).strip()

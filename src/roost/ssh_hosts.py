@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from roost import files, ssh_probe
+from roost import files
 from roost.errors import InventoryError, RoostError
 from roost.paths import Paths
 
@@ -35,6 +35,8 @@ def write(target: Path, text: str) -> bool:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if target.is_file() and target.read_bytes() == data:
             return False
+        from roost import ssh_probe
+
         with files.staged(target, data) as fresh:
             if complaint := ssh_probe.complaint(fresh):
                 raise InventoryError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from roost import process
-from roost.cli.main import build_parser, main
+from roost.cli.main import GROUPS, build_parser, main
 from roost.inventory import ansible_program
 from roost.model import Fleet
 from roost.workspace import Workspace
@@ -22,8 +22,8 @@ def roost(*words: str, cwd: Path, env: dict[str, str] | None = None) -> process.
     return process.run([ROOST, *words], cwd=cwd, env=env or dict(os.environ), check=False)
 
 
-def verbs() -> list[str]:
-    (sub,) = (a for a in build_parser()._actions if hasattr(a, "choices") and a.choices)
+def verbs(called: str | None = None) -> list[str]:
+    (sub,) = (a for a in build_parser(called)._actions if hasattr(a, "choices") and a.choices)
     return sorted(sub.choices or [])
 
 
@@ -33,6 +33,19 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         main([verb, "--help"])
     assert end.value.code == 0
     assert f"usage: roost {verb}" in capsys.readouterr().out
+
+
+def test_a_verb_brings_its_own_group_alone() -> None:
+    listed = {verb: sorted(group) for group in GROUPS.values() for verb in group}
+    assert sorted(listed) == verbs()
+    assert {verb: verbs(verb) for verb in listed} == listed
+
+
+def test_the_verb_is_found_behind_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["-w", "up", "-v", "logs"], ["--workspace=up", "logs"], ["-wup", "logs"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        assert "usage: roost logs" in capsys.readouterr().out
 
 
 def test_no_command_and_wrong_commands_are_usage_errors(tmp_path: Path) -> None:

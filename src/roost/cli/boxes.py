@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
@@ -76,6 +76,19 @@ def remotes(ctx: Context, names: Sequence[str]) -> list[Remote]:
     return [Remote(config, box, fleet) for box in fleet.select(names)]
 
 
+def _started(ways: Sequence[Remote], work: Callable[[Remote], T]) -> Iterator[Callable[[], T]]:
+    """For each box, in order, what waits for the end of its work."""
+    if len(ways) == 1:
+        yield lambda: work(ways[0])
+        return
+    # It takes as long to import as the rest of the command line does.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        for one in [pool.submit(work, way) for way in ways]:
+            yield one.result
+
+
 def on_each(
     ctx: Context, ways: Sequence[Remote], work: Callable[[Remote], T]
 ) -> tuple[list[T], int]:
@@ -85,20 +98,16 @@ def on_each(
         What ``work`` returned, in the order of ``ways``, and the exit code: that of the worst
         failure. Failures are printed; they do not stop the others.
     """
-    # It takes as long to import as the rest of the command line does.
-    from concurrent.futures import ThreadPoolExecutor
-
     if not ways:
         raise UsageError("there are no boxes", fix="add one: roost add NAME USER@HOST")
     found: list[T] = []
     failures: list[RoostError] = []
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        for one in [pool.submit(work, way) for way in ways]:
-            try:
-                found.append(one.result())
-            except RoostError as error:
-                ctx.out.error(error)
-                failures.append(error)
+    for one in _started(ways, work):
+        try:
+            found.append(one())
+        except RoostError as error:
+            ctx.out.error(error)
+            failures.append(error)
     if not failures:
         return found, ExitCode.OK
     alike = all(isinstance(f, UnreachableError) for f in failures)

@@ -7,58 +7,39 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from roost import __version__
-from roost.cli import check as check_verbs
-from roost.cli import completion
-from roost.cli import demo as demo_verbs
-from roost.cli import doctor as doctor_verbs
-from roost.cli import editor as editor_verbs
-from roost.cli import hosts as host_verbs
-from roost.cli import jobs as job_verbs
-from roost.cli import kernels as kernel_verbs
-from roost.cli import lab as lab_verbs
-from roost.cli import logs as log_verbs
-from roost.cli import people as people_verbs
-from roost.cli import proxy as proxy_verbs
-from roost.cli import sandbox as sandbox_verbs
-from roost.cli import shell as shell_verbs
-from roost.cli import ssh as ssh_verbs
-from roost.cli import ssh_config as ssh_config_verbs
-from roost.cli import status as status_verbs
-from roost.cli import transfer as transfer_verbs
-from roost.cli import tunnel as tunnel_verbs
-from roost.cli import up as up_verbs
-from roost.cli import workspace as workspace_verbs
 from roost.cli.context import Context
 from roost.errors import ExitCode, RoostError
 
+# Each group of verbs, with its verbs: what is called is imported, and nothing else.
 # In the order in which `roost --help` lists them: the way a new user goes.
-GROUPS = (
-    workspace_verbs,
-    host_verbs,
-    up_verbs,
-    check_verbs,
-    status_verbs,
-    people_verbs,
-    ssh_verbs,
-    ssh_config_verbs,
-    lab_verbs,
-    kernel_verbs,
-    tunnel_verbs,
-    proxy_verbs,
-    shell_verbs,
-    job_verbs,
-    log_verbs,
-    transfer_verbs,
-    editor_verbs,
-    doctor_verbs,
-    sandbox_verbs,
-    demo_verbs,
-    completion,
-)
+GROUPS = {
+    "workspace": ("init",),
+    "hosts": ("add", "remove"),
+    "up": ("up",),
+    "check": ("check",),
+    "status": ("status",),
+    "people": ("people",),
+    "ssh": ("ssh",),
+    "ssh_config": ("ssh-config",),
+    "lab": ("lab",),
+    "kernels": ("kernel",),
+    "tunnel": ("tunnel",),
+    "proxy": ("proxy",),
+    "shell": ("shell",),
+    "jobs": ("run", "jobs", "stop", "wait"),
+    "logs": ("logs", "attach"),
+    "transfer": ("push", "pull", "sync"),
+    "editor": ("code",),
+    "doctor": ("doctor",),
+    "sandbox": ("sandbox",),
+    "demo": ("demo",),
+    "completion": ("completion",),
+}
 
 EPILOG = """\
 exit codes: 0 fine, 1 failed, 2 wrong usage (or drift, for check), 4 a box is unreachable,
@@ -81,8 +62,12 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each group of verbs adds its own."""
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; each group of verbs adds its own.
+
+    Args:
+        verb: the one that is called, whose group is enough then; None, or what is no verb: all.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "-w",
@@ -104,9 +89,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"roost {__version__}")
     sub = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for group in GROUPS:
-        group.register(sub, common)
+    wanted = [group for group, verbs in GROUPS.items() if verb in verbs] or GROUPS
+    for group in wanted:
+        import_module(f"roost.cli.{group}").register(sub, common)
     return parser
+
+
+def _verb(argv: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor the folder of ``-w``; None: there is none."""
+    words = iter(argv)
+    for word in words:
+        if word in ("-w", "--workspace"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
@@ -138,10 +135,13 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             verbose=getattr(args, "verbose", 0),
         )
 
-    parser = build_parser()
+    words = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in environ:
-        completion.answer(parser, context_of)
-    args = _parse(parser, list(sys.argv[1:] if argv is None else argv))
+        from roost.cli import completion
+
+        completion.answer(build_parser(), context_of)
+    parser = build_parser(_verb(words))
+    args = _parse(parser, words)
     context = context_of(args)
     if args.command is None:
         parser.print_help(context.out.stderr)

@@ -1,10 +1,15 @@
 """Small JSON files that are replaced as a whole."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

@@ -10,6 +10,8 @@ forms; ``docs/seal.md`` tells what each covers:
 With ``"only": [PROPERTY...]`` the rest of what is seen does not count.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import glob
@@ -19,12 +21,16 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-Leaf = Mapping[str, Any]
-# What was seen: each property by its name. Only texts, so that two looks compare as they are.
-Seen = dict[str, str]
+# Not from typing, which takes longer to import than most of what is looked at takes.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    Leaf = Mapping[str, Any]
+    # What was seen: each property by its name. Only texts, so that two looks compare as they are.
+    Seen = dict[str, str]
 
 DIGEST = "content"
 UNIT_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload")
@@ -42,15 +48,18 @@ def digest(path: str) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
         found = hashlib.sha256()
-        for part in iter(lambda: file.read(1 << 20), b""):
+        while part := os.read(fd, 1 << 16):  # more at once would be new pages each time
             found.update(part)
         return found.hexdigest()
+    finally:
+        os.close(fd)
 
 
+@functools.cache
 def _name(table: Callable[[int], Any], number: int) -> str:
     try:
         return str(table(number)[0])
@@ -95,6 +104,15 @@ def several(names: Sequence[str]) -> Seen:
     return seen
 
 
+def _kind(entry: os.DirEntry[str]) -> str:
+    """The type that ``path`` would give, without a look at anything else."""
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    return "file" if entry.is_file(follow_symlinks=False) else "special"
+
+
 def venv(folder: str) -> Seen:
     """A virtual environment: its interpreter, and what is installed in it."""
     python = os.path.join(folder, "bin", "python")
@@ -106,12 +124,12 @@ def venv(folder: str) -> Seen:
         "interpreter's content": digest(real),
     }
     for site in sorted(glob.glob(os.path.join(glob.escape(folder), "lib/python*/site-packages"))):
-        for entry in sorted(os.listdir(site)):
-            full = os.path.join(site, entry)
-            if entry.endswith(".dist-info"):
-                seen[entry[: -len(".dist-info")]] = digest(os.path.join(full, "RECORD"))
-            elif entry != "__pycache__":
-                seen["module " + entry] = path(full)["type"]
+        for entry in sorted(os.scandir(site), key=lambda entry: entry.name):
+            if entry.name.endswith(".dist-info"):
+                installed = entry.name[: -len(".dist-info")]
+                seen[installed] = digest(os.path.join(entry.path, "RECORD"))
+            elif entry.name != "__pycache__":
+                seen["module " + entry.name] = _kind(entry)
     return seen
 
 
@@ -183,14 +201,14 @@ class Program:
         return out.decode("utf-8", "replace"), str(self.child.returncode)
 
 
-def _start(leaf: Leaf) -> "Program":
+def _start(leaf: Leaf) -> Program:
     if "units" in leaf:
         words = ["--all", "--plain", "--no-legend", "--state=active,activating"]
         return Program(["systemctl", "list-units", *words, leaf["units"]])
     return Program(leaf["command"], leaf.get("stdin", ""))
 
 
-def _answer(leaf: Leaf, program: "Program") -> Seen:
+def _answer(leaf: Leaf, program: Program) -> Seen:
     said, code = program.said()
     if "units" in leaf:
         return {line.split()[0]: "active" for line in said.splitlines() if line.split()}

@@ -3,21 +3,27 @@
 Runs as root. The seal is root's alone; what it holds of contents are hashes with a salt of its own.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import hmac
 import json
 import os
-import secrets
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from roost.onbox.files import read_json, write_json
-from roost.onbox.observe import DIGEST, ENVIRONMENT, Leaf, Seen, look
+from roost.onbox.observe import DIGEST, ENVIRONMENT, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from roost.onbox.observe import Leaf, Seen
 
 FOLDER = "/var/lib/roost"
 SEAL = FOLDER + "/seal/seal.json"
@@ -182,6 +188,8 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
         ``refused``: why there is no seal; or ``unmended``: what is in it although it differed
         from the former seal, since the run did not change it.
     """
+    import secrets  # it takes a while, and a look needs none of it
+
     noted = read_json(RUN)
     begun = noted.get("run")
     if begun is None and request["unbegun"] and not os.path.lexists(SEAL):
