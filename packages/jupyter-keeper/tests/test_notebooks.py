@@ -3,31 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
 
+from jupyter_keeper.keeper import Keeper
+from jupyter_keeper.notebooks import Notebook
+from jupyter_keeper.outputs import Limits
+
+ENDS = """
+import asyncio
 from anyio import to_thread
+from jupyter_keeper.notebooks import end_threads_with_main
 
-from jupyter_keeper.notebooks import end_threads
+async def keep_a_thread(started):
+    await to_thread.run_sync(print, "used")
+    started.set()
+    await asyncio.Event().wait()
+
+async def main():
+    started = asyncio.Event()
+    tasks.append(asyncio.create_task(keep_a_thread(started)))
+    await started.wait()
+    loop.stop()
+
+tasks = []
+end_threads_with_main()
+loop = asyncio.new_event_loop()
+loop.create_task(main())
+loop.run_forever()
+print("stopped", flush=True)
+"""
 
 
-def test_a_thread_that_is_told_to_end_again_and_again_ends() -> None:
-    """A server that is stopped while a slow disk is written tells it more than once."""
-    threads: list[threading.Thread] = []
-    started, release = threading.Event(), threading.Event()
+def test_a_process_ends_though_a_task_keeps_a_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "used\nstopped\n"), done.stderr
 
-    def write_slowly() -> None:
-        threads.append(threading.current_thread())
-        started.set()
-        release.wait(60)
+
+def test_what_comes_while_a_save_goes_on_is_saved_before_the_end() -> None:
+    file: list[str] = []
+    room = SimpleNamespace(
+        text="first", awareness=SimpleNamespace(states={}), _file=SimpleNamespace(path="nb.ipynb")
+    )
 
     async def main() -> None:
-        writing = asyncio.create_task(to_thread.run_sync(write_slowly))
-        await asyncio.to_thread(started.wait, 60)
-        for _ in range(4):
-            end_threads()
-        release.set()
-        await writing
+        writes, written = asyncio.Event(), asyncio.Event()
+
+        async def save(task: Any, save_now: bool) -> None:
+            text = room.text
+            writes.set()
+            await written.wait()
+            file.append(text)
+
+        room._maybe_save_document = save
+        log = logging.getLogger()
+        book = Notebook(room, log)
+        keeper: Any = Keeper([book], Limits(), flush_interval=1, save_interval=5, log=log)
+        book.touched()
+        keeper.tick()
+        await writes.wait()
+        room.text = "last"
+        book.touched()
+        asyncio.get_running_loop().call_later(0.1, written.set)
+        await keeper.save_all()
 
     asyncio.run(main())
-    threads[0].join(60)
-    assert not threads[0].is_alive()
+    assert file == ["first", "last"]

@@ -568,20 +568,29 @@ def test_a_flood_with_nobody_there(server: Server, name: str) -> None:
     run(test)
 
 
-def test_a_full_disk_does_not_stop_anything(new_server: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("room_comes", ["while it runs", "after the end"])
+def test_a_full_disk_does_not_stop_anything(
+    new_server: Callable[..., Server], room_comes: str
+) -> None:
     async def test() -> None:
         server = new_server("--KeeperExtension.save_interval=0.2")
-        path = server.notebook(printing(count=40, pause=0.1))
+        path = server.notebook(printing(count=40, pause=0.1), "#" * 200_000)
         page = await Page(server, path).open()
         page.run(0)
         await page.until(lambda: "line 2\n" in page.text())
-        # No file of the server may grow any more: its writes fail as on a full disk.
+        # No file but the log may grow any more: writes of the server fail as on a full disk.
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limits[1]))
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (100_000, limits[1]))
         await page.until(lambda: "line 20\n" in page.text())
         before = server.root.joinpath(path).read_text()
         await page.until(lambda: "line 25\n" in page.text())
         assert server.root.joinpath(path).read_text() == before
+        if room_comes == "after the end":
+            await page.idle()
+            failures = server.log.read_text().count("Error saving file")
+            await page.until(
+                lambda: server.log.read_text().count("Error saving file") > failures + 1
+            )
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
         await page.idle()
         assert page.text() == lines(40)

@@ -20,6 +20,9 @@ KERNEL_EVENTS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
 COLLABORATION_EVENTS = "https://schema.jupyter.org/jupyter_collaboration/session/v1"
 COLLABORATION = "jupyter_server_ydoc"
 
+SAVE_TIME = 10.0
+"""Seconds that a server which stops waits for its notebooks to be saved."""
+
 
 class StatusHandler(APIHandler):
     """``GET /api/keeper``: whether the keeper works here, and why not."""
@@ -68,7 +71,7 @@ class KeeperExtension(ExtensionApp):
         # Imported only now: with unknown releases even the import may fail.
         from .connection import KeeperConnection
         from .keeper import Keeper
-        from .notebooks import Notebooks
+        from .notebooks import Notebooks, end_threads_with_main
 
         collaboration = self._collaboration()
         if "document_cleanup_delay" not in collaboration.config[type(collaboration).__name__]:
@@ -82,6 +85,7 @@ class KeeperExtension(ExtensionApp):
             save_interval=self.save_interval,
             log=self.log,
         )
+        end_threads_with_main()
         self.settings["jupyter_keeper"] = self._keeper
         self.settings["kernel_websocket_connection_class"] = KeeperConnection
         self.serverapp.kernel_websocket_connection_class = KeeperConnection
@@ -101,15 +105,13 @@ class KeeperExtension(ExtensionApp):
     async def stop_extension(self) -> None:
         """Write and save what there is before the kernels are stopped."""
         if self._keeper is not None:
-            # Imported only now, as above.
-            from .notebooks import end_threads
-
             self._ticker.stop()
-            self._keeper.flush()
-            tasks = self._keeper.save(now=True)
-            if tasks:
-                await asyncio.wait(tasks, timeout=10)
-            end_threads()
+            try:
+                async with asyncio.timeout(SAVE_TIME):
+                    await self._keeper.save_all()
+            except Exception:
+                # An error would leave the server running, deaf: it stops only after this.
+                self.log.exception("jupyter-keeper could not save everything")
 
     def status(self) -> dict[str, Any]:
         """What ``GET /api/keeper`` says."""
@@ -161,6 +163,11 @@ class KeeperExtension(ExtensionApp):
             listener.restarted()
 
     async def _on_document_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
+        book = self._keeper.notebooks.of_room(data["room"])
+        if book is not None and data.get("action") == "save":
+            book.saved()
+        elif book is not None and data.get("level") == "ERROR":
+            book.failed()
         if data.get("action") == "overwrite":
             self._keeper.overwritten(data["room"])
         elif data.get("action") == "initialize":

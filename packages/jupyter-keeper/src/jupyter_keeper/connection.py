@@ -124,11 +124,7 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         if self._held:
             self._held.append(incoming_msg)
             return
-        try:
-            run = self._read_run(incoming_msg)
-        except Exception:
-            self.log.exception("jupyter-keeper could not read a message of a browser")
-            run = None
+        run = self._try_run(incoming_msg)
         if run is not None and not self._listener.live:
             self._held.append(incoming_msg)
             self._listener.when_live(self._release)
@@ -141,7 +137,7 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         """Pass on what was held; nobody but us takes the outputs for a page that leaves."""
         held, self._held = self._held, []
         for message in held:
-            run = self._read_run(message)
+            run = self._try_run(message)
             if run is not None and (leaving or self._listener.live):
                 self._listener.begin(run[0], self.session_id, run[1])
             super().handle_incoming_message(message)
@@ -205,6 +201,13 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         parent = self.session.unpack(parts[2]).get("msg_id", "")
         owned: bool = listener.owns(kind, parent)
         return owned
+
+    def _try_run(self, message: Any) -> tuple[str, str] | None:
+        try:
+            return self._read_run(message)
+        except Exception:
+            self.log.exception("jupyter-keeper could not read a message of a browser")
+            return None
 
     def _read_run(self, message: Any) -> tuple[str, str] | None:
         """Message and cell id if a cell is to be run; takes note of answers to questions."""

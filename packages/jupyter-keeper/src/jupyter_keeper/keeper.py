@@ -150,17 +150,17 @@ class Keeper:
         loop = asyncio.get_running_loop()
         pace.timer = loop.call_later(due - now, self._flush, run.notebook, pace)
 
-    def flush(self) -> None:
-        """Write all news now."""
+    async def save_all(self) -> None:
+        """Write all news and save them now."""
         for notebook, pace in list(self._paces.items()):
             if pace.timer is not None:
                 pace.timer.cancel()
                 self._flush(notebook, pace)
-
-    def save(self, *, now: bool = False) -> list[asyncio.Task[None]]:
-        """Save what is due, or everything that changed."""
-        tasks = [book.save_if_due(self._save_interval, now=now) for book in self.notebooks]
-        return [task for task in tasks if task is not None]
+        # Twice: a save that goes on already may have missed the last news, and one may fail.
+        for _ in range(2):
+            tasks = self._save(now=True)
+            if tasks:
+                await asyncio.wait(tasks)
 
     def tick(self) -> None:
         """What has to be looked after about once a second."""
@@ -168,10 +168,15 @@ class Keeper:
             listener.look_after()
             for run in listener.unfinished():
                 run.notebook.stay()
-        self.save()
+        self._save()
         books = set(self.notebooks)
         for book in [book for book in self._paces if book not in books]:
             self._forget(book)
+
+    def _save(self, *, now: bool = False) -> list[asyncio.Task[None]]:
+        """Save what is due, or everything that changed."""
+        tasks = [book.save_if_due(self._save_interval, now=now) for book in self.notebooks]
+        return [task for task in tasks if task is not None]
 
     def _forget(self, book: Notebook) -> None:
         timer = self._paces.pop(book).timer

@@ -21,6 +21,9 @@ from pycrdt import Array
 SAVE_SHARE = 20
 """A notebook is saved at most one part in this many of the time."""
 
+RETRY_LIMIT = 60.0
+"""Longest time in seconds from a save that failed to the next."""
+
 
 class Notebook:
     """One open shared notebook, and when it was saved last."""
@@ -31,6 +34,7 @@ class Notebook:
         self._dirty = False
         self._saved_at = 0.0
         self._took = 0.0
+        self._failures = 0
         self._saving: asyncio.Task[None] | None = None
 
     @property
@@ -47,16 +51,30 @@ class Notebook:
         """Note that it has to be saved."""
         self._dirty = True
 
+    def saved(self) -> None:
+        """Note that its file has been written."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Note that its file could not be written: collaboration gives up until the next change."""
+        self._failures += 1
+        self._dirty = True
+
     def stay(self) -> None:
         """Stop a clean-up that the user's settings have started while a cell still runs."""
         if self.room.cleaner is not None and not self.room.cleaner.done():
             self.room.cleaner.cancel()
 
     def save_if_due(self, interval: float, *, now: bool = False) -> asyncio.Task[None] | None:
-        """Start to save what changed, unless that was done less than ``interval`` s ago."""
-        wait = 0.0 if now else max(interval, SAVE_SHARE * self._took)
-        busy = self._saving is not None and not self._saving.done()
-        if not self._dirty or busy or time.monotonic() - self._saved_at < wait:
+        """Start to save what changed, unless that was done less than ``interval`` s ago.
+
+        The result is the save that goes on, also where it was started before.
+        """
+        if self._saving is not None and not self._saving.done():
+            return self._saving
+        retry = min(interval * (1 + self._failures), RETRY_LIMIT)
+        wait = 0.0 if now else max(interval, retry, SAVE_SHARE * self._took)
+        if not self._dirty or time.monotonic() - self._saved_at < wait:
             return None
         if not self._autosaved() or self._is_deleted():
             return None
@@ -82,7 +100,7 @@ class Notebook:
             await self.room._maybe_save_document(None, save_now=True)
         except Exception as error:
             self._log.warning("jupyter-keeper could not save a notebook: %s", error)
-            self._dirty = True
+            self.failed()
         self._saved_at = time.monotonic()
         self._took = self._saved_at - started
 
@@ -129,6 +147,10 @@ class Notebooks:
             books = [book for book in books if book.room._file.path in paths]
         return books[0] if len(books) == 1 else None
 
+    def of_room(self, room_id: str) -> Notebook | None:
+        """The notebook that was looked at in that room."""
+        return self._known.get(room_id)
+
     def _paths(self, kernel_id: str) -> set[str]:
         try:
             rows = self._sessions.cursor.execute(
@@ -149,12 +171,17 @@ def _has_cell(cells: Array[Any], cell_id: str) -> bool:
     return any(cells[index].get("id") == cell_id for index in range(len(cells)))
 
 
-def end_threads() -> None:
-    """End the threads that read files and the store of edits, for the end of the server.
+def end_threads_with_main() -> None:
+    """Have the threads that read files and the store of edits end with the main thread.
 
     anyio ends each with the task that it was started for, and tasks of jupyter-collaboration do not
     end while a page is open or after a notebook was deleted: the process would wait for ever.
     """
+    threading.Thread(target=_end_threads, name="jupyter-keeper end", daemon=True).start()
+
+
+def _end_threads() -> None:
+    threading.main_thread().join()
     for thread in threading.enumerate():
         if thread.name == "AnyIO worker thread" and hasattr(thread, "stop"):
             # Its queue has two places: where they are taken, one of them holds such a word already.
