@@ -161,7 +161,7 @@ def _local(problem: str, fix: str) -> _Explain:
     return explain
 
 
-_UP = "see whether it is up, and whether ansible_host and ansible_port of {name} are right"
+_UP = "see whether it is up, and its address and port are right (ansible_host, ansible_port)"
 _CONNECT = r"connect to (?:host|address) (?P<host>\S+) port (?P<port>\d+): "
 _CLOSED = (
     r"(?:Connection (?:closed|reset) by (?P<host>\S+) port (?P<port>\d+)"
@@ -211,7 +211,7 @@ _TABLE: tuple[tuple[re.Pattern[str], _Explain], ...] = tuple(
             r"Could not resolve hostname (?P<host>\S+): .*",
             _unreachable(
                 "has a name that nobody knows",
-                "correct ansible_host of {name}; a private name needs roost_via",
+                "correct its address (ansible_host); a private name needs a gateway (roost_via)",
             ),
         ),
         (_CONNECT + r"(?:Connection|Operation) timed out", _unreachable("does not answer", _UP)),
