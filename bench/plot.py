@@ -24,7 +24,7 @@ def main() -> None:
     for place, (title, times) in zip(
         axes if len(fields) > 1 else [axes], fields.items(), strict=True
     ):
-        names = list(times)[::-1]
+        names = [name for name in times if times[name]["seconds"]][::-1]
         medians = [statistics.median(times[name]["seconds"]) for name in names]
         colors = [
             OURS if n.startswith("roost") else FLOOR if n.startswith("ssh") else OTHERS

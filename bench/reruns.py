@@ -4,7 +4,8 @@
 
 ``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
 each with a state of about the same size (bench/rerun/state.json is the peers'); copies of it are
-what all of them run against, in turn, so that each meets what the machine does at that moment.
+what all of them run against, in turn, so that each meets what the machine does at that moment. A
+contender that fails is named in the table.
 The peers come into an environment of their own, .cache/bench-peers. It removes what it starts.
 """
 
@@ -36,6 +37,7 @@ import script as by_hand  # noqa: E402
 
 import boxes  # noqa: E402
 from roost import process  # noqa: E402
+from roost.errors import RoostError  # noqa: E402
 from roost.paths import Paths  # noqa: E402
 from roost.sandbox import Sandbox, releases  # noqa: E402
 from roost.sandbox.image import Image  # noqa: E402
@@ -53,6 +55,12 @@ python_environments:
 """
 IMAGE = "localhost/roost-bench:provisioned"
 FLOOR = "ssh BOX true"
+# Where a connection is open already; every other one logs in anew.
+WARM = "roost up, connection open"
+
+
+class FailedError(Exception):
+    """A contender did not come to its end."""
 
 
 class Copies(Sandbox):
@@ -87,7 +95,7 @@ class Field:
         words = [str(word) for word in argv]
         done = process.run(words, env=env, cwd=self.workspace, timeout=1800, check=False)
         if done.returncode:
-            raise SystemExit(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise FailedError(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout + done.stderr
 
     def on_each(self, *command: str, input: str | None = None) -> None:
@@ -99,7 +107,14 @@ class Field:
         ]
         for child in started:
             said = child.communicate(input)[0]
-            assert child.returncode == 0, said
+            if child.returncode:
+                raise FailedError(f"{command}: exit {child.returncode}\n{said}")
+
+    def disconnect(self) -> None:
+        """End the connections that roost and Ansible keep open."""
+        for name in self.names:
+            argv = ["ssh", "-F", self.config, "-O", "exit", name]
+            process.run(argv, check=False)
 
 
 Contender = Callable[[Field], object]
@@ -148,6 +163,7 @@ def contenders() -> dict[str, Contender]:
         "shell script, one ssh": shell_script,
         "roost check": roost("check"),
         "roost up": roost("up"),
+        WARM: roost("up"),
         "roost up --full": roost("up", "--full"),
         "pyinfra": pyinfra,
         "ansible with mitogen": ansible(
@@ -158,19 +174,38 @@ def contenders() -> dict[str, Contender]:
 
 
 def measure(field: Field, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds, and seconds of this machine's CPU, of each contender in each round."""
+    """Seconds, and seconds of this machine's CPU, of each contender in each round.
+
+    Of one that fails there is nothing more from then on.
+    """
     found: dict[str, dict[str, list[float]]] = {
         name: {"seconds": [], "cpu": []} for name in contenders()
     }
+    failed = set()
     for _ in range(rounds):
         for name, run in contenders().items():
-            if sum(found[name]["seconds"]) > ENOUGH:
+            if name in failed or sum(found[name]["seconds"]) > ENOUGH:
                 continue
+            if name != WARM:
+                field.disconnect()
             before, began = _cpu(), time.monotonic()
-            run(field)
+            if not attempt(name, lambda: run(field)):  # noqa: B023 - called at once
+                failed.add(name)
+                found[name] = {"seconds": [], "cpu": []}
+                continue
             found[name]["seconds"].append(time.monotonic() - began)
             found[name]["cpu"].append(_cpu() - before)
     return found
+
+
+def attempt(name: str, run: Callable[[], object]) -> bool:
+    """Whether it came to its end; where not, it says why, and the bench goes on."""
+    try:
+        run()
+    except (FailedError, RoostError) as error:
+        say(f"{name} failed: {error}")
+        return False
+    return True
 
 
 def _cpu() -> float:
@@ -302,8 +337,9 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         results["first"] = first_runs(field)
         one = Field(field.workspace, ("byroost",), keys)
         say("the peers, once, to their own state")
-        for run in (shell_script, ansible(), pyinfra):
-            run(one)
+        first_time = {"script": shell_script, "ansible": ansible(), "pyinfra": pyinfra}
+        for label, run in first_time.items():
+            attempt(label, lambda: run(one))  # noqa: B023 - called at once
         engine = maker.sandbox.engine
         engine("commit", "--quiet", maker.now.container, IMAGE, timeout=600)
         inventory = maker.workspace.root / "inventory" / "group_vars" / "all"
@@ -327,7 +363,8 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
             first = next(box for box in sandbox.boxes() if box.name == names[0])
             if args.many:
                 say(f"the seals of {args.many} boxes")
-                results["many"] = many(Field(root, (names[0],), keys), sandbox, args.many)
+                alone = Field(root, (names[0],), keys)
+                attempt("many", lambda: results.update(many=many(alone, sandbox, args.many)))
             port = stack.enter_context(delayed(first.host, first.port))
             own = root / "inventory" / "host_vars" / f"{names[0]}.yml"
             own.parent.mkdir(exist_ok=True)
@@ -340,8 +377,8 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
                 )
             say("one box, 50 ms of round trip")
             far = Field(root, (names[0],), keys)
-            roost("up")(far)
-            results["far"] = measure(far, args.rounds)
+            if attempt("roost up", lambda: roost("up")(far)):
+                results["far"] = measure(far, args.rounds)
     finally:
         engine("rmi", IMAGE, check=False)
     return results
@@ -358,7 +395,8 @@ def report(results: dict) -> None:
     first = ", ".join(f"{name} {seconds:.0f}" for name, seconds in results["first"].items())
     print(f"first provision of one box, s: {first}")
     fields = {f"{n} box{'es' * (n != '1')}": found for n, found in results["again"].items()}
-    fields["1 box, 50 ms"] = results["far"]
+    if "far" in results:
+        fields["1 box, 50 ms"] = results["far"]
     if many := results.get("many"):
         print("the seals of many boxes:", json.dumps(many))
     print("\nA run with nothing to change: seconds (times the floor), median\n")
@@ -367,11 +405,14 @@ def report(results: dict) -> None:
     for name in next(iter(fields.values())):
         cells = []
         for found in fields.values():
-            floor = statistics.median(found[FLOOR]["seconds"])
-            took = statistics.median(found[name]["seconds"])
-            cells.append(f"{took:.2f} ({took / floor:.1f})")
-        cpu = statistics.median(next(iter(fields.values()))[name]["cpu"])
+            floor, took = median(found[FLOOR]["seconds"]), median(found[name]["seconds"])
+            cells.append(f"{took:.2f} ({took / floor:.2f})" if took else "failed")
+        cpu = median(next(iter(fields.values()))[name]["cpu"])
         print(f"| {name} | {' | '.join(cells)} | {cpu:.2f} |")
+
+
+def median(times: Sequence[float]) -> float:
+    return statistics.median(times) if times else 0.0
 
 
 def main() -> None:
@@ -387,7 +428,9 @@ def main() -> None:
     peers()
     with tempfile.TemporaryDirectory(prefix="rb-") as folder:
         os.environ |= {"HOME": folder, "XDG_RUNTIME_DIR": folder, boxes.RUN_FOLDER: folder}
-        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        # Compiled programs, as every installation has them.
+        unwanted = ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+        for name in (*unwanted, "PYTHONDONTWRITEBYTECODE"):
             os.environ.pop(name, None)
         results = bench(args, Path(folder))
     if args.json:
