@@ -154,6 +154,22 @@ def user_of_connection(port: int, peer_port: int) -> int | None:
     return None
 
 
+def unacknowledged(pid: int, peer_port: int) -> int | None:
+    """The bytes that process ``pid`` has sent to TCP ``peer_port`` and that are not acknowledged.
+
+    None where it has no such connection, or where the system does not say.
+    """
+    with contextlib.suppress(OSError):
+        mine = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
+        waiting = [
+            int(words[4].partition(":")[0], 16)
+            for words in _table()
+            if f"socket:[{words[9]}]" in mine and int(words[2].rpartition(":")[2], 16) == peer_port
+        ]
+        return sum(waiting) if waiting else None
+    return None
+
+
 def _from_proc(port: int) -> Holder | None:
     for inode, uid in _listening(port):
         try:

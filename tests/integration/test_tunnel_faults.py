@@ -165,6 +165,23 @@ def test_the_box_stands_still(box: LiveBox, tunnels: Tunnels, port: int) -> None
     back_again(port)
 
 
+def test_a_box_that_is_busy_for_seconds_keeps_its_connections(
+    box: LiveBox, tunnels: Tunnels, port: int
+) -> None:
+    """The network is well, its system takes every byte, and no process of it gets time."""
+    before = status_of(tunnels, ":8000").breaks
+    with connect(port, 60) as conversation:
+        conversation.sendall(b"ECHO\none\n")
+        assert conversation.recv(99) == b"one\n"
+        with paused(box):
+            silent = wait_for(lambda: (s := status_of(tunnels, ":8000")).state != "up" and s)
+            assert (silent.state, "sshd does not answer" in silent.why) == ("silent", True)
+        conversation.sendall(b"two\n")
+        assert conversation.recv(99) == b"two\n"
+    after = wait_for(lambda: (s := status_of(tunnels, ":8000")).state == "up" and s)
+    assert after.breaks == before
+
+
 def test_the_box_is_rebooted(box: LiveBox, tunnels: Tunnels, port: int) -> None:
     reboot(box)
 

@@ -18,6 +18,8 @@ ASK_EVERY = 0.3
 _LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 3.0, 10.0
 # Where the first machine cannot be asked, silence alone has to decide.
 _SILENCE_DECIDES = 9.0
+# How long a box may be too busy to answer whose system takes every byte that is sent.
+_BUSY_BOX = 15.0
 _FOR_EVER = 1e6
 
 
@@ -33,7 +35,8 @@ async def decide(
 
     As long as the first machine cannot be reached either, the network is at fault, and the
     connection may survive the cut. Once that machine answers a new connection, the old one has a
-    moment to follow.
+    moment to follow: a longer one where the box has acknowledged all that was sent, since then the
+    network is well and its sshd gets no time.
 
     Args:
         session: the ssh.
@@ -53,14 +56,23 @@ async def decide(
         while session.running():
             took = await way.ask(ASK_EVERY)
             quiet = time.monotonic() - began
-            if took is not None or (not known and quiet > _SILENCE_DECIDES):
-                await asyncio.wait({answer}, timeout=grace(quiet, took or 0.0, login))
-                if not answer.done():
-                    return Failure("the connection had gone silent", silent=quiet)
+            offline = took is None and (known or quiet <= _SILENCE_DECIDES)
+            busy = not offline and quiet < _BUSY_BOX and await way.has_taken_all(session.pid)
+            if offline:
+                patience = 0.0
+            elif busy:
+                show("silent", "the box takes what is sent, and its sshd does not answer")
+                patience = _BUSY_BOX - quiet
+            else:
+                patience = grace(quiet, took or 0.0, login)
+            await asyncio.wait({answer}, timeout=patience)
             if answer.done() and answer.result():
                 show("up", "")
                 return None
-            show("silent", "nothing answers, the first machine on the way neither")
+            if offline:
+                show("silent", "nothing answers, the first machine on the way neither")
+            elif not busy and not answer.done():
+                return Failure("the connection had gone silent", silent=quiet)
         return replace(diagnose(session.complaint()), silent=time.monotonic() - began)
     finally:
         answer.cancel()

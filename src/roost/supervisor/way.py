@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost import process
+from roost import ports, process
 from roost.errors import ProcessError
 
 _MOST_HOPS = 8
@@ -19,10 +19,11 @@ _PATIENCE, _BY_NAME = 2.5, 5
 
 @dataclass(frozen=True)
 class Hop:
-    """Where the first connection of a tunnel goes to."""
+    """Where the first connection of a tunnel goes to, and whether that is the box itself."""
 
     host: str
     port: int
+    is_box: bool = True
 
 
 def first_hop(config: Path, box: str) -> Hop | None:
@@ -40,7 +41,7 @@ def first_hop(config: Path, box: str) -> Hop | None:
             continue
         if options.get("proxycommand", "none") != "none" or "hostname" not in options:
             return None
-        return Hop(options["hostname"], int(options.get("port", "22")))
+        return Hop(options["hostname"], int(options.get("port", "22")), name == box)
     return None
 
 
@@ -73,6 +74,14 @@ class Way:
     async def is_known(self) -> bool:
         """Whether there is a machine to ask; not where a ProxyCommand makes the connection."""
         return await self._find() is not None
+
+    async def has_taken_all(self, pid: int) -> bool:
+        """Whether the box's system has acknowledged every byte that the ssh ``pid`` sent it.
+
+        Behind a gateway nobody here can know, nor on a system without ``/proc``.
+        """
+        hop = await self._find()
+        return hop is not None and hop.is_box and ports.unacknowledged(pid, hop.port) == 0
 
     async def ask(self, within: float) -> float | None:
         """Ask once more, and wait for an answer to this or to an earlier question.
