@@ -163,7 +163,7 @@ class KeeperExtension(ExtensionApp):
             listener.restarted()
 
     async def _on_document_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
-        book = self._keeper.notebooks.of_room(data["room"])
+        book = self._keeper.notebooks.of_room(data.get("room", ""))
         if book is not None and data.get("action") == "save":
             book.saved()
         elif book is not None and data.get("level") == "ERROR":
