@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI as THEME
@@ -27,6 +28,8 @@ SPEED, CLOSE = 4, 0.2
 # Seconds: a wait is cut down to that, and the end stays for a while.
 LONGEST, LAST = 1.2, 6.0
 EVERY = 0.15
+# A shell that runs a program, notes its exit code, and keeps the terminal as it is.
+KEPT = '"$@"; echo $? >"$0"; exec sleep infinity'
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Frame:
 class Screen:
     """A terminal with a program on it."""
 
-    def __init__(self, tmux: Sequence[str]) -> None:
-        self.tmux = [*tmux]
+    def __init__(self, tmux: Sequence[str], code: Path) -> None:
+        self.tmux, self.code = [*tmux], code
 
     def text(self) -> str:
         return self._say("capture-pane", "-e", "-p")
@@ -53,8 +56,8 @@ class Screen:
         self._say("send-keys", *keys)
 
     def ended(self) -> str:
-        """The exit code or the signal; empty as long as the program runs."""
-        return self._say("display-message", "-p", "#{pane_dead_status}#{pane_dead_signal}").strip()
+        """The exit code; empty as long as the program runs."""
+        return self.code.read_text("utf-8").strip() if self.code.exists() else ""
 
     def _say(self, *words: str) -> str:
         done = subprocess.run([*self.tmux, *words], capture_output=True, text=True, check=True)
@@ -66,14 +69,15 @@ def screen(argv: Sequence[str], env: Mapping[str, str], rows: int = ROWS) -> Ite
     """Run a program on a terminal of its own; it stays readable after the program's end."""
     with tempfile.TemporaryDirectory() as folder:
         tmux = ["tmux", "-u", "-S", f"{folder}/s", "-f", "/dev/null"]
-        config = [";", "set-option", "-g", "remain-on-exit", "on"]
         size = ["-x", str(COLUMNS), "-y", str(rows)]
-        line = ["sh", "-c", 'sleep 0.5; exec "$@"', "sh", *argv]
+        # tmux may never hear of a program's end, on a machine that has much to do.
+        code = Path(folder) / "code"
+        line = ["sh", "-c", f"trap : INT; sleep 0.5; {KEPT}", str(code), *argv]
         # The status line would be the last row.
-        start = [*tmux, "new-session", "-d", *size, "--", *line, *config]
+        start = [*tmux, "new-session", "-d", *size, "--", *line]
         subprocess.run([*start, ";", "set-option", "status", "off"], env=dict(env), check=True)
         try:
-            yield Screen(tmux)
+            yield Screen(tmux, code)
         finally:
             subprocess.run([*tmux, "kill-server"], check=False)
 
@@ -86,13 +90,14 @@ def record(
     with screen(argv, env, rows) as shown:
         began = time.monotonic()
         while (now := time.monotonic() - began) < seconds:
-            ended, text = shown.ended(), shown.text()
+            ended = shown.ended()
+            text = shown.text()
             if not frames or frames[-1].text != text:
                 frames.append(Frame(now, text))
             if ended not in {"", "0"}:
                 raise RuntimeError(f"{argv} failed ({ended}):\n{shown.plain()}")
             if ended:
-                return [f for f in frames if "Pane is dead" not in f.text] or frames
+                return frames
             time.sleep(EVERY)
     raise TimeoutError(f"{argv} did not end within {seconds:g} s:\n{frames[-1].text}")
 
