@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import MONOKAI as THEME
-from rich.text import Text
 
 COLUMNS, ROWS = 100, 30
 # Pixels of a character, and around all of them.
@@ -171,12 +171,19 @@ def _motion(times: Sequence[float], width: float) -> str:
 def _lines(text: str) -> str:
     console = Console(width=4 * COLUMNS, color_system="truecolor", force_terminal=True)
     drawn = []
-    for row, line in enumerate(text.rstrip("\n").splitlines()):
+    # Of the whole text: tmux says a colour once, also where it goes on in the next row.
+    for row, line in enumerate(AnsiDecoder().decode(text.rstrip("\n"))):
         y = ROUND + (row + 0.75) * HIGH
         column, spans = 0, []
-        for piece in Text.from_ansi(line).render(console):
+        for piece in line.render(console, end=""):
+            x = ROUND + column * WIDE
+            if getattr(piece.style, "reverse", False):
+                drawn.append(
+                    f'<rect x="{x:.1f}" y="{ROUND + row * HIGH}" height="{HIGH}" '
+                    f'width="{piece.cell_length * WIDE:.1f}" shape-rendering="crispEdges" '
+                    f'fill="{_hex(THEME.foreground_color)}"/>'
+                )
             if piece.text.strip() and not piece.control:
-                x = ROUND + column * WIDE
                 spans.append(
                     f'<tspan x="{x:.1f}"{_style(piece.style)}>{escape(piece.text)}</tspan>'
                 )
@@ -189,6 +196,8 @@ def _lines(text: str) -> str:
 def _style(style: object) -> str:
     bold = ' class="b"' if getattr(style, "bold", False) else ""
     color = getattr(style, "color", None)
+    if getattr(style, "reverse", False):
+        return f'{bold} fill="{_hex(THEME.background_color)}"'
     shade = f' fill="{color.get_truecolor(THEME).hex}"' if color and not color.is_default else ""
     return bold + shade
 
