@@ -186,7 +186,7 @@ def _send(child: subprocess.Popen[str], text: str) -> None:
         pipe.close()
 
 
-def lacks_python(returncode: int, stderr: str) -> bool:
+def lacks_python(returncode: int | None, stderr: str) -> bool:
     """Whether a box has no Python, or one without its library (Debian's python3-minimal)."""
     return returncode == NO_PROGRAM or "No module named" in stderr
 
