@@ -61,7 +61,7 @@ def drawn(box: LiveBox, count: int, seed: int) -> list[Tamper]:
 
 def _of(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
     if "path" in leaf and "only" not in leaf:
-        yield from _of_path(leaf["path"], seen)
+        yield from _of_path(leaf["path"], seen, follow=bool(leaf.get("follow")))
     elif "package" in leaf:
         name = leaf["package"]
         yield Tamper(f"hold: {name}", f"apt-mark hold {name}", f"apt-mark unhold {name}")
@@ -83,16 +83,18 @@ def _of(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
         yield Tamper(f"added: {extra}", made, gone)
 
 
-def _of_path(path: str, seen: dict[str, str]) -> Iterator[Tamper]:
+def _of_path(path: str, seen: dict[str, str], *, follow: bool) -> Iterator[Tamper]:
     word = shlex.quote(path)
     keep, back = f"cp -a {word} {KEEP}", f"rm -rf {word}; mv -T {KEEP} {word}"
     if seen["type"] == "file":
         yield Tamper(f"content: {path}", f"{keep}; echo '# x' >>{word}", back)
         yield Tamper(f"gone: {path}", f"{keep}; rm {word}", back)
-        # The same length and the same times as before.
-        flip = f"python3 -c \"p={path!r}; b=open(p,'rb').read(); open(p,'wb').write(b.swapcase())\""
+        # The same length and the same times as before; of an empty file there is nothing like that.
+        other = "bytes(c ^ 1 for c in b) or b'x'"
+        flip = f"python3 -c \"p={path!r}; b=open(p,'rb').read(); open(p,'wb').write({other})\""
         yield Tamper(f"same size: {path}", f"{keep}; {flip}; touch -r {KEEP} {word}", back)
-        yield Tamper(f"link instead: {path}", f"{keep}; rm {word}; ln -s {KEEP} {word}", back)
+        if not follow:
+            yield Tamper(f"link instead: {path}", f"{keep}; rm {word}; ln -s {KEEP} {word}", back)
     if seen["type"] in ("file", "directory"):
         wrong = "0611" if seen["mode"] != "0611" else "0600"
         yield Tamper(f"mode: {path}", f"chmod {wrong} {word}", f"chmod {seen['mode']} {word}")
@@ -125,8 +127,9 @@ def _of_unit(unit: str, seen: dict[str, str]) -> Iterator[Tamper]:
 
 
 def _of_user(name: str, seen: dict[str, str]) -> Iterator[Tamper]:
+    shell = "/bin/sh" if seen["shell"] != "/bin/sh" else "/bin/bash"
     yield Tamper(
-        f"shell: {name}", f"usermod -s /bin/sh {name}", f"usermod -s {seen['shell']} {name}"
+        f"shell: {name}", f"usermod -s {shell} {name}", f"usermod -s {seen['shell']} {name}"
     )
     back = f"usermod -c {shlex.quote(seen['full name'])} {name}"
     yield Tamper(f"full name: {name}", f"usermod -c Nobody {name}", back)
