@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +36,8 @@ class Reporter:
 
     def json(self, value: object) -> None:
         """Write ``value`` as JSON, one document, keys in the order given."""
+        import json
+
         self.line(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

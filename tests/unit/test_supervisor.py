@@ -347,7 +347,7 @@ def test_a_status_survives_json() -> None:
 
 
 def test_systemd_takes_the_unit(paths: Paths, tmp_path: Path) -> None:
-    odd = dataclasses.replace(paths, state=tmp_path / 'a "quoted" $folder 100%')
+    odd = paths._replace(state=tmp_path / 'a "quoted" $folder 100%')
     unit = tmp_path / autostart.UNIT
     unit.write_bytes(autostart.render(odd, "linux"))
     if not (verify := process.which("systemd-analyze")):

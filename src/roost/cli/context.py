@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-@dataclass
 class Context:
     """One call of the command line.
 
-    Attributes:
+    Not a dataclass, whose module takes as long to import as the rest of ``roost --help``.
+
+    Args:
         environ: the environment of the call.
         cwd: the folder that it was made in.
         workspace_flag: what ``-w`` says.
@@ -33,11 +33,24 @@ class Context:
         out: where to print.
     """
 
-    environ: Mapping[str, str]
-    cwd: Path
-    workspace_flag: str | None = None
-    verbose: int = 0
-    out: Reporter = field(default_factory=Reporter)
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        cwd: Path,
+        workspace_flag: str | None = None,
+        verbose: int = 0,
+        out: Reporter | None = None,
+    ) -> None:
+        self.environ = environ
+        self.cwd = cwd
+        self.workspace_flag = workspace_flag
+        self.verbose = verbose
+        self.out = out or Reporter()
+
+    def but(self, *, workspace_flag: str | None = None, out: Reporter | None = None) -> Context:
+        """The same call with another workspace, or printed elsewhere."""
+        flag = workspace_flag or self.workspace_flag
+        return Context(self.environ, self.cwd, flag, self.verbose, out or self.out)
 
     @cached_property
     def paths(self) -> Paths:

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ def demo(ctx: Context, args: argparse.Namespace) -> int:
     if args.purge and not args.down:
         raise UsageError("--purge goes with --down")
     sandbox = Sandbox(ctx.paths, NAME, environ=ctx.environ, note=ctx.out.note)
-    ctx = replace(ctx, workspace_flag=str(sandbox.root))
+    ctx = ctx.but(workspace_flag=str(sandbox.root))
     if args.down:
         return _down(ctx, sandbox, purge=args.purge)
     with _step(ctx, 1, "a throwaway box"):

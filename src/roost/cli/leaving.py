@@ -107,7 +107,7 @@ def carry_out(ctx: Context, plan: Plan) -> dict[str, Any]:
             from roost.cli.up import carry_out, conclude
 
             # Its summary is progress here; what this command has to say is something else.
-            watched = dataclasses.replace(ctx, out=Reporter(ctx.out.stderr, ctx.out.stderr))
+            watched = ctx.but(out=Reporter(ctx.out.stderr, ctx.out.stderr))
             outcome = carry_out(
                 watched, [box.name], playbook="undo", ask_become_pass=plan.ask_become_pass
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from typing import TYPE_CHECKING
 
 from roost.cli import installed
@@ -169,6 +168,8 @@ def refuse_taken(ctx: Context, user: UserConfig, fleet: Fleet, boxes: tuple[Box,
 
 
 def _diff(old: str, new: str, name: str) -> list[str]:
+    import difflib
+
     return list(
         difflib.unified_diff(old.splitlines(), new.splitlines(), name, name, lineterm="", n=1)
     )

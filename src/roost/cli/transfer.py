@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +155,8 @@ def _lost(ctx: Context, error: RoostError) -> None:
 
 
 def _keep_alike(ctx: Context, args: argparse.Namespace, transfer: Transfer, source: Path) -> int:
+    from dataclasses import replace
+
     from roost import transfer as transfers
     from roost import watching
 
