@@ -1,11 +1,12 @@
 """What a run costs when nothing has changed: roost beside its peers, on the same boxes.
 
-    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--many 200] [--json FILE]
+    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--many 200] [--once CONTENDER...]
+                           [--json FILE]
 
 ``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
 each with a state of about the same size (bench/rerun/state.json is the peers'); copies of it are
 what all of them run against, in turn, so that each meets what the machine does at that moment. A
-contender that fails is named in the table.
+contender that fails has no figure in the table, and the others go on.
 The peers come into an environment of their own, .cache/bench-peers. It removes what it starts.
 """
 
@@ -173,10 +174,12 @@ def contenders() -> dict[str, Contender]:
     }
 
 
-def measure(field: Field, rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure(
+    field: Field, rounds: int, without: Sequence[str] = ()
+) -> dict[str, dict[str, list[float]]]:
     """Seconds, and seconds of this machine's CPU, of each contender in each round.
 
-    Of one that fails there is nothing more from then on.
+    Of one that fails, and of those that stay out (``without``), there is nothing.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {"seconds": [], "cpu": []} for name in contenders()
@@ -184,7 +187,7 @@ def measure(field: Field, rounds: int) -> dict[str, dict[str, list[float]]]:
     failed = set()
     for _ in range(rounds):
         for name, run in contenders().items():
-            if name in failed or sum(found[name]["seconds"]) > ENOUGH:
+            if name in failed or name in without or sum(found[name]["seconds"]) > ENOUGH:
                 continue
             if name != WARM:
                 field.disconnect()
@@ -357,8 +360,9 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
             results["again"] = {}
             for count in args.boxes:
                 say(f"{count} boxes, {args.rounds} rounds")
+                without = () if count == args.boxes[0] else args.once
                 results["again"][str(count)] = measure(  # type: ignore[index]
-                    Field(root, tuple(names[:count]), keys), args.rounds
+                    Field(root, tuple(names[:count]), keys), args.rounds, without
                 )
             first = next(box for box in sandbox.boxes() if box.name == names[0])
             if args.many:
@@ -378,7 +382,7 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
             say("one box, 50 ms of round trip")
             far = Field(root, (names[0],), keys)
             if attempt("roost up", lambda: roost("up")(far)):
-                results["far"] = measure(far, args.rounds)
+                results["far"] = measure(far, args.rounds, args.once)
     finally:
         engine("rmi", IMAGE, check=False)
     return results
@@ -406,7 +410,7 @@ def report(results: dict) -> None:
         cells = []
         for found in fields.values():
             floor, took = median(found[FLOOR]["seconds"]), median(found[name]["seconds"])
-            cells.append(f"{took:.2f} ({took / floor:.2f})" if took else "failed")
+            cells.append(f"{took:.2f} ({took / floor:.2f})" if took else "-")
         cpu = median(next(iter(fields.values()))[name]["cpu"])
         print(f"| {name} | {' | '.join(cells)} | {cpu:.2f} |")
 
@@ -421,6 +425,11 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, nargs="+", default=[1, 4] if quick else [1, 4, 8])
     parser.add_argument("--rounds", type=int, default=2 if quick else 5)
     parser.add_argument("--many", type=int, default=0 if quick else 200, metavar="BOXES")
+    slow = ["ansible", "ansible with mitogen"]
+    parser.add_argument(
+        "--once", nargs="*", default=slow if quick else slow[1:], metavar="CONTENDER",
+        help="who meets the first number of boxes alone",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     args = parser.parse_args()
     # As after Ctrl-C: the boxes go, too.
