@@ -154,19 +154,31 @@ def user_of_connection(port: int, peer_port: int) -> int | None:
     return None
 
 
-def unacknowledged(pid: int, peer_port: int) -> int | None:
-    """The bytes that process ``pid`` has sent to TCP ``peer_port`` and that are not acknowledged.
+@dataclass(frozen=True)
+class Sending:
+    """What a TCP connection has sent and nobody has acknowledged.
 
-    None where it has no such connection, or where the system does not say.
+    Attributes:
+        waiting: bytes.
+        again_in: seconds until they are sent again.
+    """
+
+    waiting: int
+    again_in: float
+
+
+def sending(pid: int, peer_port: int) -> Sending | None:
+    """How the connection of process ``pid`` to TCP ``peer_port`` is doing, by proc(5).
+
+    None where it has none, or where the system does not say.
     """
     with contextlib.suppress(OSError):
         mine = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
-        waiting = [
-            int(words[4].partition(":")[0], 16)
-            for words in _table()
-            if f"socket:[{words[9]}]" in mine and int(words[2].rpartition(":")[2], 16) == peer_port
-        ]
-        return sum(waiting) if waiting else None
+        for words in _table():
+            if f"socket:[{words[9]}]" in mine and int(words[2].rpartition(":")[2], 16) == peer_port:
+                ticks = int(words[5].partition(":")[2], 16)
+                again_in = ticks / os.sysconf("SC_CLK_TCK")
+                return Sending(int(words[4].partition(":")[0], 16), again_in)
     return None
 
 

@@ -7,9 +7,12 @@ import dataclasses
 import json
 import os
 import plistlib
+import select
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -213,6 +216,25 @@ def test_the_end_of_ssh_itself_is_no_answer(there: Places) -> None:
     assert not asyncio.run(ask())
 
 
+def test_the_end_of_ssh_is_no_answer_in_whatever_order_it_closes(there: Places) -> None:
+    """The connection first, and what it listens on when the next question waits there."""
+    path = str(there.runtime / "canary")
+    with socket.socket(socket.AF_UNIX) as server, ThreadPoolExecutor() as pool:
+        server.bind(path)
+        server.listen()
+
+        def end() -> None:
+            connection, _ = server.accept()
+            connection.recv(1)
+            connection.close()
+            select.select([server], [], [], 60)
+            server.close()
+
+        ended = pool.submit(end)
+        assert not asyncio.run(probe.alive(path, 5.0))
+        ended.result()
+
+
 def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
     """A question that is not answered does not hold up the next one."""
     config = tmp_path / "config"
@@ -392,4 +414,6 @@ def test_a_short_silence_is_forgiven_longer_than_a_long_one() -> None:
     assert grace(quiet=5, round_trip=0.01, login=2.0) == 2.0
     assert grace(quiet=5, round_trip=0.4, login=0.2) == 1.6
     assert grace(quiet=5, round_trip=9, login=9) == 3.0
+    assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=0.6) == 1.1
+    assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=3.0) == 0.5
     assert grace(quiet=60, round_trip=0.01, login=2.0) == 0.04

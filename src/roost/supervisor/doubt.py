@@ -16,6 +16,8 @@ from roost.supervisor.way import Way
 ASK_EVERY = 0.3
 # Limits to how long an old connection may take to answer, and what silence is a long one.
 _LEAST_GRACE, _MOST_GRACE, _LONG_QUIET = 0.5, 3.0, 10.0
+# A retransmission that is due so soon is worth waiting for.
+_SOON = 1.0
 # Where the first machine cannot be asked, silence alone has to decide.
 _SILENCE_DECIDES = 9.0
 # How long a box may be too busy to answer whose system takes every byte that is sent.
@@ -57,14 +59,16 @@ async def decide(
             took = await way.ask(ASK_EVERY)
             quiet = time.monotonic() - began
             offline = took is None and (known or quiet <= _SILENCE_DECIDES)
-            busy = not offline and quiet < _BUSY_BOX and await way.has_taken_all(session.pid)
+            sending = await way.sending(session.pid)
+            busy = not offline and quiet < _BUSY_BOX and sending is not None and not sending.waiting
             if offline:
                 patience = 0.0
             elif busy:
                 show("silent", "the box takes what is sent, and its sshd does not answer")
                 patience = _BUSY_BOX - quiet
             else:
-                patience = grace(quiet, took or 0.0, login)
+                again_in = sending.again_in if sending else 0.0
+                patience = grace(quiet, took or 0.0, login, again_in)
             await asyncio.wait({answer}, timeout=patience)
             if answer.done() and answer.result():
                 show("up", "")
@@ -79,13 +83,20 @@ async def decide(
         way.stop_asking()
 
 
-def grace(quiet: float, round_trip: float, login: float) -> float:
+def grace(quiet: float, round_trip: float, login: float, again_in: float = 0.0) -> float:
     """How long an old connection may take to answer once the network is back, in seconds.
 
     After a short silence TCP's next retransmission is near, and a new login takes time, too: so
     it may take as long as that, and the connections inside survive. After a long one the next
     retransmission is too far away, but after sleep an old connection answers at once or never.
+
+    Args:
+        quiet: for how long it has said nothing.
+        round_trip: what a question to the first machine took.
+        login: what the last login took.
+        again_in: when the next retransmission is due, as far as that is known.
     """
     if quiet > _LONG_QUIET:
         return min(4 * round_trip, _MOST_GRACE)
-    return min(max(_LEAST_GRACE, 4 * round_trip, login), _MOST_GRACE)
+    due = again_in + _LEAST_GRACE if again_in <= _SOON else 0.0
+    return min(max(_LEAST_GRACE, 4 * round_trip, login, due), _MOST_GRACE)

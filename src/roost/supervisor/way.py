@@ -75,13 +75,13 @@ class Way:
         """Whether there is a machine to ask; not where a ProxyCommand makes the connection."""
         return await self._find() is not None
 
-    async def has_taken_all(self, pid: int) -> bool:
-        """Whether the box's system has acknowledged every byte that the ssh ``pid`` sent it.
+    async def sending(self, pid: int) -> ports.Sending | None:
+        """What the ssh ``pid`` has sent to the box and the box has not acknowledged.
 
         Behind a gateway nobody here can know, nor on a system without ``/proc``.
         """
         hop = await self._find()
-        return hop is not None and hop.is_box and ports.unacknowledged(pid, hop.port) == 0
+        return ports.sending(pid, hop.port) if hop is not None and hop.is_box else None
 
     async def ask(self, within: float) -> float | None:
         """Ask once more, and wait for an answer to this or to an earlier question.
