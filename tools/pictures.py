@@ -101,7 +101,7 @@ def notebook(place: Studio, browser: Browser) -> None:
     tab = browser.new_page(viewport={"width": 1200, "height": 720})
     tab.goto(f"{base}/lab/tree/train.ipynb?token={token}")
     tab.locator(".jp-Notebook").wait_for(timeout=120_000)
-    tab.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+    tab.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=120_000)
     tab.get_by_role("menuitem", name="Run", exact=True).click()
     tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     tab.get_by_text("332833500").wait_for(timeout=120_000)
