@@ -80,6 +80,7 @@ def _content_is_found() -> None:
 
 # Files that share a box and change it as a whole (a reboot, its login shell): one after another.
 TOGETHER = {
+    "based": ("test_roles_base", "test_roles_gateway"),
     "jobs": ("test_jobs", "test_jobs_survive", "test_transfer", "test_cut_connections"),
     "workbench": (
         "test_roles_tmux",

@@ -42,10 +42,10 @@ def command(box: LiveBox, roles: list[str], variables: dict[str, Any], *more: st
     play = {"hosts": box.name, "gather_facts": False, "become": True, "roles": roles}
     playbook = root / f"play-{'-'.join(roles)}.yml"
     playbook.write_text(json.dumps([play]), "utf-8")
-    extra = root / "extra.json"
-    extra.write_text(json.dumps(variables, default=str), "utf-8")
+    # Not by a file: tests of two workers that share a box would write over each other's.
+    extra = json.dumps(variables, default=str)
     program = str(ansible_program("ansible-playbook"))
-    return [program, "-i", str(box.workspace.inventory), str(playbook), "-e", f"@{extra}", *more]
+    return [program, "-i", str(box.workspace.inventory), str(playbook), "-e", extra, *more]
 
 
 def environment(box: LiveBox) -> dict[str, str]:
