@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,32 @@ def test_asks_the_first_machine_again_and_again(tmp_path: Path) -> None:
     closed, opened = asyncio.run(ask())
     assert closed is None
     assert opened is not None
+
+
+def test_a_lost_question_does_not_make_the_way_longer(tmp_path: Path) -> None:
+    """Its answer comes when the kernel has repeated it, a second later."""
+    config = tmp_path / "config"
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        port = server.getsockname()[1]
+        config.write_text(f"Host gpu1\n  HostName 127.0.0.1\n  Port {port}\n")
+        for _ in range(3):  # more than it queues: what comes then is lost
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+
+        async def ask() -> float | None:
+            asked = asyncio.create_task(Way(config, "gpu1", config).ask(60))
+            # proc(5): its connection is being opened (02), beside the one of the queue.
+            opening = f":{port:04X} 02 "
+            while Path("/proc/net/tcp").read_text("ascii").count(opening) < 3:
+                await asyncio.sleep(0.01)
+            server.accept()[0].close()
+            server.accept()[0].close()
+            return await asked
+
+        took = asyncio.run(ask())
+    assert took is not None
+    assert took < 1.0
 
 
 def test_asks_at_the_new_address_when_the_inventory_changes(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ class Way:
             within: seconds; the time is used up where there is no answer.
 
         Returns:
-            The seconds that the answer took; None where there was none.
+            The seconds that the answer took, without those that a lost question waited to be
+            repeated; None where there was none.
         """
         hop = await self._find()
         if hop is None:
@@ -115,7 +116,9 @@ class Way:
             answers = [took for task in done if (took := task.result()) is not None]
             if answers:
                 self.stop_asking()
-                return min(answers)
+                # RFC 6298, section 2: the first is repeated after one second, and the others of
+                # the seconds that are waited for here are whole, too.
+                return min(answers) % 1.0
         return None
 
     def stop_asking(self) -> None:
