@@ -110,7 +110,7 @@ def test_the_page_can_be_followed(machines: tuple[Laptop, LiveBox], page: str) -
     assert lines
     said = type_in(laptop, server, lines)
     if page == "tutorial.md":
-        assert "nothing to change" in said["roost up gpu1"]
+        assert "1 box in order" in said["roost up gpu1"]
         assert "step 3" in said["roost logs -f gpu1 count"]
         assert "a cell computes in python3" in said["roost doctor gpu1"]
 
