@@ -138,11 +138,8 @@ def user_of_connection(port: int, peer_port: int) -> int | None:
     None where the system does not say; on macOS it says so for this user's own ones alone.
     """
     if Path("/proc/net/tcp").exists():
-        for words in _table():
-            ends = [int(w.rpartition(":")[2], 16) for w in words[1:3]]
-            if ends == [port, peer_port]:
-                return int(words[7])
-        return None
+        ends = (port, peer_port)
+        return next((s.user for s in _sockets() if (s.port, s.peer_port) == ends), None)
     spec = f"-iTCP:{port}"
     done = process.run(["lsof", "-nP", spec, "-sTCP:ESTABLISHED", "-Fun"], check=False, timeout=10)
     user = None
@@ -172,47 +169,74 @@ def sending(pid: int, peer_port: int) -> Sending | None:
 
     None where it has none, or where the system does not say.
     """
-    with contextlib.suppress(OSError):
-        mine = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
-        for words in _table():
-            if f"socket:[{words[9]}]" in mine and int(words[2].rpartition(":")[2], 16) == peer_port:
-                ticks = int(words[5].partition(":")[2], 16)
-                again_in = ticks / os.sysconf("SC_CLK_TCK")
-                return Sending(int(words[4].partition(":")[0], 16), again_in)
+    mine = set(_links(pid))
+    for found in _sockets():
+        if found.peer_port == peer_port and found.link in mine:
+            return found.sending
     return None
 
 
+@dataclass(frozen=True)
+class _Socket:
+    """A TCP socket of the machine: a line of /proc/net/tcp, by proc(5).
+
+    Attributes:
+        port: on this side.
+        peer_port: on the other; 0 where it listens.
+        listens: whether it does.
+        sending: what is on the way.
+        user: the id of who made it.
+        link: what the descriptors of a process that has it lead to.
+    """
+
+    port: int
+    peer_port: int
+    listens: bool
+    sending: Sending
+    user: int
+    link: str
+
+    @classmethod
+    def read(cls, line: str) -> _Socket:
+        words = line.split()
+        port, peer_port = (int(end.rpartition(":")[2], 16) for end in words[1:3])
+        waiting, ticks = int(words[4].partition(":")[0], 16), int(words[5].partition(":")[2], 16)
+        sending = Sending(waiting, ticks / os.sysconf("SC_CLK_TCK"))
+        listens = words[3] == _LISTENING
+        return cls(port, peer_port, listens, sending, int(words[7]), f"socket:[{words[9]}]")
+
+
+def _sockets() -> Iterator[_Socket]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            yield from map(_Socket.read, Path(table).read_text("ascii").splitlines()[1:])
+
+
 def _from_proc(port: int) -> Holder | None:
-    for inode, uid in _listening(port):
+    for found in _sockets():
+        if not found.listens or found.port != port:
+            continue
         try:
-            user = pwd.getpwuid(uid).pw_name
+            user = pwd.getpwuid(found.user).pw_name
         except KeyError:
-            user = str(uid)
-        for pid in _owners(f"socket:[{inode}]"):
+            user = str(found.user)
+        for pid in _owners(found.link):
             name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
             return Holder(user, pid, name)
         return Holder(user)
     return None
 
 
-def _table() -> Iterator[list[str]]:
-    """Every TCP socket of the machine, as the words of proc(5)."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text("ascii").splitlines()[1:]:
-                yield line.split()
-
-
-def _listening(port: int) -> Iterator[tuple[str, int]]:
-    """Inode and user id of every socket that listens on ``port``."""
-    for words in _table():
-        if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
-            yield words[9], int(words[7])
-
-
 def _owners(link: str) -> Iterator[int]:
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if any(os.readlink(fd) == link for fd in (folder / "fd").iterdir()):  # noqa: PTH115
-                    yield int(folder.name)
+        if folder.name.isdigit() and link in _links(int(folder.name)):
+            yield int(folder.name)
+
+
+def _links(pid: int) -> Iterator[str]:
+    """What the descriptors of a process lead to; none where this user may not see them."""
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            # It may be closed by now.
+            with contextlib.suppress(FileNotFoundError):
+                yield os.readlink(descriptor)  # noqa: PTH115

@@ -6,12 +6,21 @@ import json
 import os
 import pwd
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from roost.errors import RoostError
-from roost.ports import PortMemory, holder, is_free, next_free, user_of_connection
+from roost.ports import (
+    PortMemory,
+    Sending,
+    holder,
+    is_free,
+    next_free,
+    sending,
+    user_of_connection,
+)
 
 
 def test_names_the_holder() -> None:
@@ -49,6 +58,24 @@ def test_knows_whose_connection_it_is() -> None:
         port, peer = client.getsockname()[1], server.getsockname()[1]
         assert user_of_connection(port, peer) == os.getuid()
         assert user_of_connection(port, 1) is None
+
+
+def test_sees_what_nobody_has_acknowledged() -> None:
+    """More than the other side takes: what is too much waits here, to be tried again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address, port = server.getsockname(), server.getsockname()[1]
+        assert sending(os.getpid(), port) is None
+        with socket.create_connection(address) as client:
+            assert sending(os.getpid(), port) == Sending(0, 0.0)
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    client.send(bytes(1 << 16))
+            deadline = time.monotonic() + 60
+            while not (found := sending(os.getpid(), port)) or not found.again_in:
+                assert time.monotonic() < deadline, found
+    assert found.waiting > 0
+    assert found.again_in < 120
 
 
 def test_no_port_is_left() -> None:

@@ -59,8 +59,8 @@ async def decide(
             took = await way.ask(ASK_EVERY)
             quiet = time.monotonic() - began
             offline = took is None and (known or quiet <= _SILENCE_DECIDES)
-            sending = await way.sending(session.pid)
-            busy = not offline and quiet < _BUSY_BOX and sending is not None and not sending.waiting
+            sending = None if offline else await way.sending(session.pid)
+            busy = quiet < _BUSY_BOX and sending is not None and not sending.waiting
             if offline:
                 patience = 0.0
             elif busy:
