@@ -31,16 +31,7 @@ COPIES = {
     "changelog.md": "CHANGELOG.md",
     "reference/jupyter-keeper.md": "packages/jupyter-keeper/README.md",
 }
-# A page that stands in the list of pages as soon as it is there.
-SEAL = "seal.md"
 FAILURES = "<!-- failures -->"
-
-
-def on_config(config: Any) -> Any:
-    """Add what may be there to the list of pages."""
-    if (ROOT / "docs" / SEAL).exists():
-        next(part["Explanation"] for part in config.nav if "Explanation" in part).append(SEAL)
-    return config
 
 
 def on_files(files: Files, *, config: Any) -> Files:
