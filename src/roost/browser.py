@@ -87,7 +87,7 @@ def _serve_once(server: socket.socket, path: str, address: str, deadline: float)
             # Browsers open connections ahead of time and say nothing on them.
             connection.settimeout(2.0)
             asked = connection.recv(8192).split(b" ")
-            mine = ports.user_of_connection(peer[1], server.getsockname()[1]) in {0, os.getuid()}
+            mine = ports.is_ours(peer[1], server.getsockname()[1])
             if mine and asked[:2] == [b"GET", path.encode()]:
                 header = f"Location: {address}\r\n"
                 connection.sendall(_ANSWER.format(status="303 See Other", header=header).encode())

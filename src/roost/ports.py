@@ -132,6 +132,14 @@ class PortMemory:
             return {}
 
 
+def is_ours(port: int, peer_port: int) -> bool:
+    """Whether this user, or root, made the connection on loopback from ``port`` to ``peer_port``.
+
+    Also false where the system does not say whose it is.
+    """
+    return user_of_connection(port, peer_port) in {0, os.getuid()}
+
+
 def user_of_connection(port: int, peer_port: int) -> int | None:
     """The user id behind a connection on loopback from ``port`` to ``peer_port``.
 

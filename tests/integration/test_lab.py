@@ -161,6 +161,23 @@ def test_the_page_leads_nobody_else_on(tmp_path: Path) -> None:
     assert owner.read_text().split() == ["303", "http://127.0.0.1:1/lab?token=secret"]
 
 
+def test_the_port_opens_nothing_without_the_token(box: LiveBox, tunnels: Tunnels) -> None:
+    """Every user of this machine can connect to it: that is how loopback works."""
+    if os.getuid() != 0:
+        pytest.fail("needs root, to be somebody else")
+    found = connect(box)
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-s"]
+
+    def asked(path: str, *more: str) -> str:
+        code = ["-o", "/dev/null", "-w", "%{http_code}"]
+        return process.run([*stranger, *code, *more, f"http://127.0.0.1:{found.port}{path}"]).stdout
+
+    for path in ("/api/contents", "/api/kernels", "/api/terminals", "/files/.profile"):
+        assert asked(path) == "403", path
+        assert asked(path, "-H", "Authorization: token wrong") == "403", path
+        assert asked(path, "-H", f"Authorization: token {found.token}") != "403", path
+
+
 def test_a_kernel_computes_on_while_the_connection_is_cut(box: LiveBox, tunnels: Tunnels) -> None:
     found = connect(box)
     server = NotebookServer(f"http://127.0.0.1:{found.port}", found.token)

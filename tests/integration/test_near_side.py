@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from boxes import LiveBox, exec_in, private_network, reboot, start_boxes
+from pages import DOCS
 from roost import process
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(1800)]
@@ -205,6 +206,22 @@ while time.monotonic() < end:
 """
 
 
+# What of the paths on standard input can be read, listed, changed or connected to.
+TOUCH = """
+import json, os, socket, stat, sys
+touched = []
+for path in sys.stdin.read().split():
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            socket.socket(socket.AF_UNIX).connect(path)
+            touched.append(path)
+    except OSError:
+        continue
+    touched += [f"{path} {mode}" for mode in (os.R_OK, os.W_OK) if os.access(path, mode)]
+print(json.dumps(touched))
+"""
+
+
 def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[str, str]) -> None:
     """The person's service manager starts the supervisor, which knows what was open."""
     laptop.run(
@@ -231,3 +248,65 @@ def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[s
         "cd ~/work && roost tunnel close gate && roost tunnel autostart --off && roost remove gate"
         " && ! systemctl --user list-unit-files 'roost*' --no-legend | grep ."
     )
+
+
+def test_another_user_of_the_laptop_gets_at_nothing(
+    laptop: Laptop, addresses: dict[str, str]
+) -> None:
+    """Neither sockets nor files nor the proxy's script; its port where the firewall says so."""
+    install(laptop.box, "curl", "nftables")
+    exec_in(laptop.box, ["useradd", "--create-home", "--shell", "/bin/bash", "ben"])
+    laptop.run(
+        "[ -e ~/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519;"
+        " roost init ~/work >/dev/null"
+    )
+    dialogue = [(r"\[y/N\]", "y"), (r"bob@\S+'s password: ", password("gate")), (r"\[y/N\]", "n")]
+    added = laptop.answer(dialogue, f"roost add gate bob@{addresses['gate']}")
+    assert added.returncode == 0, added.stdout + added.stderr
+    opened = laptop.run(
+        "cd ~/work; roost tunnel open gate ~/own.sock:localhost:22 0:localhost:22"
+        " && roost proxy gate --domain corp.example --json",
+        check=False,
+    )
+    assert opened.returncode == 0, opened.stdout + opened.stderr
+    # Whoever may be let in by a port is named.
+    assert "(ben) can use port 8157, too" in opened.stderr
+    # What keeps others out is what roost makes; homes are open on many systems.
+    laptop.run("chmod 755 ~ ~/.local ~/.local/state")
+    runtime = laptop.run("echo ${XDG_RUNTIME_DIR:-/tmp}").stdout.strip()
+    if runtime != "/tmp":
+        exec_in(laptop.box, ["chmod", "755", runtime])
+
+    find = f"find /home/ann {runtime} -path '*roost*/*' -o -name own.sock"
+    things = exec_in(laptop.box, ["sh", "-c", f"{find} 2>/dev/null"], check=False).stdout.split()
+    assert {"supervisor.sock", "own.sock", "wishes.json", "ports.json"} <= {
+        Path(thing).name for thing in things
+    }
+    stranger = exec_in(laptop.box, ["su", "-", "ben", "-c", f"python3 -c {shlex.quote(TOUCH)}"],
+                       input="\n".join(things))  # fmt: skip
+    assert json.loads(stranger.stdout) == []
+
+    script, proxy = "http://127.0.0.1:8158/proxy.pac", "--socks5-hostname 127.0.0.1:8157"
+    through = f"curl -sS -m 30 {proxy} telnet://localhost:22 </dev/null | head -c 4"
+    assert "corp.example" in laptop.run(f"curl -sS --noproxy '*' {script}").stdout
+    assert laptop.run(through).stdout == "SSH-"
+    as_ben = ["su", "-", "ben", "-c"]
+    refused = exec_in(laptop.box, [*as_ben, f"curl -sS --noproxy '*' {script}"])
+    assert refused.stdout == ""
+    # That is how loopback works, as the page says.
+    assert exec_in(laptop.box, [*as_ben, through]).stdout == "SSH-"
+
+    page = (DOCS / "tunnels.md").read_text("utf-8")
+    rules = page.split("```nft\n")[1].split("```")[0]
+    exec_in(laptop.box, ["tee", "/etc/nftables-roost.nft"], input=rules)
+    words = ["exec", "--privileged", laptop.box.now.container, "nft"]
+    for _ in range(2):
+        laptop.box.sandbox.engine(*words, "-f", "/etc/nftables-roost.nft")
+    kept_out = exec_in(laptop.box, [*as_ben, through], check=False)
+    assert (kept_out.stdout, "refused" in kept_out.stderr) == ("", True), kept_out.stderr
+    assert "refused" in exec_in(laptop.box, [*as_ben, f"curl -sS {script}"], check=False).stderr
+    assert laptop.run(through).stdout == "SSH-"
+    assert "corp.example" in laptop.run(f"curl -sS --noproxy '*' {script}").stdout
+    laptop.box.sandbox.engine(*words, "delete", "table", "inet", "roost")
+    assert exec_in(laptop.box, [*as_ben, through]).stdout == "SSH-"
+    laptop.run("cd ~/work && roost tunnel close gate && roost remove gate")

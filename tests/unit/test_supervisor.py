@@ -367,19 +367,28 @@ def test_notices_that_the_network_changed() -> None:
 
 
 def test_serves_the_script_and_nothing_else() -> None:
-    async def fetch(path: str) -> tuple[str, str]:
-        server = await pac.serve(0, "function FindProxyForURL() {}")
-        port = server.sockets[0].getsockname()[1]
-        argv = ["curl", "-sSi", "--noproxy", "*", f"http://127.0.0.1:{port}{path}"]
-        done = await asyncio.to_thread(process.run, argv)
-        server.close()
-        head, _, body = done.stdout.partition("\n\n")
-        return head, body
-
-    head, body = asyncio.run(fetch("/proxy.pac"))
+    head, body = asyncio.run(_fetch("/proxy.pac"))
     assert "application/x-ns-proxy-autoconfig" in head
     assert body == "function FindProxyForURL() {}"
-    assert " 404 " in asyncio.run(fetch("/etc/passwd"))[0]
+    assert " 404 " in asyncio.run(_fetch("/etc/passwd"))[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_serves_the_script_to_no_other_user() -> None:
+    stranger = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    head, body = asyncio.run(_fetch("/proxy.pac", *stranger))
+    assert " 404 " in head
+    assert not body
+
+
+async def _fetch(path: str, *prefix: str) -> tuple[str, str]:
+    server = await pac.serve(0, "function FindProxyForURL() {}")
+    port = server.sockets[0].getsockname()[1]
+    argv = [*prefix, "curl", "-sSi", "--noproxy", "*", f"http://127.0.0.1:{port}{path}"]
+    done = await asyncio.to_thread(process.run, argv)
+    server.close()
+    head, _, body = done.stdout.partition("\n\n")
+    return head, body
 
 
 @pytest.mark.parametrize(

@@ -112,12 +112,19 @@ def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _say_open(ctx: Context, status: Status) -> None:
-    from roost import ports, rmate
+    from roost import neighbours, ports, rmate
+    from roost.model import Forward, ForwardKind
 
     for forward in status.forwards:
         ctx.out.line(forward.spec)
         if forward.state == "refused":
             ctx.out.note(f"  {forward.why}; the tunnel is open and waits for it")
+        # What a single port leads to may ask for a password; this one leads everywhere.
+        parsed = Forward.parse(forward.spec)
+        if parsed.kind is ForwardKind.DYNAMIC:
+            port = int(parsed.listen.rpartition(":")[2])
+            if others := neighbours.warning(port, neighbours.others()):
+                ctx.out.note(f"  {others}")
     if status.label == rmate.LABEL and ports.is_free(rmate.EDITOR_PORT):
         ctx.out.note(
             f"  no editor listens at port {rmate.EDITOR_PORT} of this machine yet: start its "

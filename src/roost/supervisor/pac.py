@@ -1,9 +1,12 @@
-"""Serve one proxy script on loopback, where a browser asks for it."""
+"""Serve one proxy script on loopback, where the user's browser asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+
+from roost import ports
+from roost.errors import RoostError
 
 PATH = "/proxy.pac"
 _TYPE = "application/x-ns-proxy-autoconfig"
@@ -11,6 +14,8 @@ _TYPE = "application/x-ns-proxy-autoconfig"
 
 async def serve(port: int, script: str) -> asyncio.Server:
     """Answer ``GET /proxy.pac`` on ``port`` with ``script`` until the server is closed.
+
+    Other users of this machine are told nothing: the script names what is private.
 
     Raises:
         OSError: the port is taken.
@@ -23,13 +28,16 @@ async def serve(port: int, script: str) -> asyncio.Server:
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, TimeoutError, ValueError):
+        expected = (OSError, TimeoutError, ValueError, RoostError)
+        with contextlib.closing(writer), contextlib.suppress(*expected):
             async with asyncio.timeout(5):
                 words = (await reader.readline()).split(b" ")
                 while (await reader.readline()).strip():
                     pass
                 wanted = len(words) == 3 and words[1].split(b"?")[0] == PATH.encode()
-                writer.write(found if wanted else missing)
+                here, there = (writer.get_extra_info(end)[1] for end in ("sockname", "peername"))
+                allowed = wanted and await asyncio.to_thread(ports.is_ours, there, here)
+                writer.write(found if allowed else missing)
                 await writer.drain()
 
     return await asyncio.start_server(answer, "127.0.0.1", port, limit=8192)
