@@ -18,6 +18,14 @@ FILE = """
 """
 
 
+def seal_in_status(box: LiveBox) -> tuple[str, list[str], str]:
+    """What ``roost status`` says of the seal: the state, what differs, and the table's word."""
+    (one,) = json.loads(roost(box, "status", "--json").stdout)
+    heads, cells = (line.split() for line in roost(box, "status").stdout.splitlines())
+    word = cells[heads.index("SEAL") + 1] if "SEAL" in heads else ""  # UP is two words
+    return one["seal"], [d["thing"] for d in one["differs"]], word
+
+
 def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     exec_in(box, ["apt-get", "update", "--quiet=2"], timeout=120)
     exec_in(box, ["apt-get", "install", "--quiet=2", "--yes", "python3"], timeout=300)
@@ -29,13 +37,16 @@ def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     assert (found["box"], found["state"], found["in_order"]) == ("box", "differs", 0)
     assert [change["task"] for change in found["differs"]] == ["Keep the file"]
     assert exec_in(box, ["test", "-e", "/etc/kept"], check=False).returncode == 1
+    assert seal_in_status(box) == ("none", [], "")
 
     assert roost(box, "up").returncode == 0
     fine = roost(box, "check")
     assert (fine.returncode, fine.stdout) == (0, "")
     assert "1 box in order, 1 thing verified" in fine.stderr
+    assert seal_in_status(box) == ("in order", [], "ok")
 
     exec_in(box, ["sh", "-c", "echo wrong > /etc/kept"])
+    assert seal_in_status(box) == ("differs", ["/etc/kept"], "differs")
     drifted = roost(box, "check", "--diff")
     assert drifted.returncode == 2
     assert drifted.stdout.splitlines()[0].split() == ["BOX", "ROLE", "DIFFERS"]
@@ -45,6 +56,7 @@ def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     assert exec_in(box, ["cat", "/etc/kept"]).stdout == "wrong\n"
 
     set_playbook(box, FILE + '- name: Stop\n  ansible.builtin.fail: {msg: "cannot be told"}\n')
+    assert seal_in_status(box) == ("stale", [], "stale")
     failed = roost(box, "check", "--json")
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["boxes"][0]["state"] == "failed"

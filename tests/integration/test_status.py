@@ -24,6 +24,7 @@ def test_a_box_and_one_that_is_gone(sandbox_factory: Callable[..., dict[str, Liv
     assert done.returncode == 4, done.stderr
     found = {one["box"]: one for one in json.loads(done.stdout)}
     assert found["gone"]["state"] == "unreachable" and found["gone"]["why"]
+    assert {one["seal"] for one in found.values()} == {"unknown"}  # that takes a Python, too
     one = found["here"]
     assert (one["state"], one["reboot"], one["lab"]) == ("up", True, False)
     assert one["jobs"] is None  # a bare box has no Python for them
