@@ -371,6 +371,19 @@ def test_the_command_line(speaker: LiveBox, tunnels: Tunnels) -> None:
     assert Forward.parse(f"{port}:localhost:8000")
 
 
+def test_the_doctor_names_the_forward_that_leads_to_nothing(
+    speaker: LiveBox, tunnels: Tunnels
+) -> None:
+    specs = [f"127.0.0.1:{free_port()}:localhost:{there}" for there in (8000, 9)]
+    assert roost(speaker, "tunnel", "open", speaker.name, *specs).returncode == 0
+    said = json.loads(roost(speaker, "doctor", "--json", speaker.name).stdout)
+    found = {f["level"]: f for f in said if f["subject"] == f"{speaker.name} tunnel"}
+    assert found["ok"]["text"] == specs[0]
+    assert found["warning"]["text"] == f"{specs[1]}: nothing answers at localhost:9 on the box"
+    assert found["warning"]["fix"].endswith(f": roost tunnel close {speaker.name} {specs[1]}")
+    assert len(found) == 2
+
+
 def test_the_inventorys_forwards_are_opened_where_none_is_named(
     speaker: LiveBox, tunnels: Tunnels
 ) -> None:

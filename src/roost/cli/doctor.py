@@ -28,6 +28,8 @@ without --fix. Exit code 1 if something has to be mended.
 """
 # Seconds that one of the commands of --fix may take: dpkg may have a lot to finish.
 MENDING = 600.0
+# Seconds for what a forward leads to.
+ASKING = 2.0
 ENTRY = "from roost.cli.main import entry; entry()"
 
 
@@ -172,15 +174,19 @@ def _tunnels(ctx: Context, way: Remote) -> Iterator[Finding]:
     from roost.tunnels import Tunnels
 
     name = way.box.name
-    for tunnel in Tunnels(ctx.paths, ctx.environ).list():
+    for tunnel in Tunnels(ctx.paths, ctx.environ).list(probe=ASKING):
         if (tunnel.box, tunnel.config) != (name, str(way.config)):
             continue
-        text = ", ".join(forward.spec for forward in tunnel.forwards)
-        if tunnel.state == "up":
-            yield Finding(f"{name} tunnel", "ok", text)
-        else:
-            why = f"{text} is {tunnel.state}: {tunnel.why or 'it is being opened'}"
-            yield Finding(f"{name} tunnel", "warning", why, "roost tunnel list")
+        for forward in tunnel.forwards:
+            spec, subject = forward.spec, f"{name} tunnel"
+            if tunnel.state != "up":
+                why = f"{spec} is {tunnel.state}: {tunnel.why or 'it is being opened'}"
+                yield Finding(subject, "warning", why, "it goes on trying: roost tunnel list")
+            elif forward.state in {"refused", "silent", "closed"}:
+                fix = f"start what it leads to, or close it: roost tunnel close {name} {spec}"
+                yield Finding(subject, "warning", f"{spec}: {forward.why}", fix)
+            else:
+                yield Finding(subject, "ok", spec)
 
 
 def _editor(ctx: Context, box: str, host: str) -> Iterator[Finding]:
