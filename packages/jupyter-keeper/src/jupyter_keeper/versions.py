@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 SUPPORTED = {
     "jupyter-server": ">=2.15,<2.22",
-    "jupyterlab": ">=4.4,<4.7",
+    "jupyterlab": ">=4.4.1,<4.7",
     "jupyter-server-ydoc": ">=2.4,<3.1",
     "jupyter-ydoc": ">=3.4,<4.3",
     "pycrdt": ">=0.12.30,<0.15",
