@@ -27,8 +27,8 @@ def register(
     run = sub.add_parser(
         "run",
         parents=[common],
-        usage="roost run BOX|GROUP [-n NAME] [--dir DIR] [--venv VENV] [--env K=V]... "
-        "[--queue] [--notify HOW] -- CMD...",
+        usage="roost run BOX|GROUP [-n NAME] [--dir DIR] [--venv VENV] [--env K=V]...\n"
+        "                 [--queue] [--at-once N] [--notify HOW] -- CMD...",
         help="run a command in the background, with a log and an exit code",
         description="Start CMD as a job on a box. It goes on when the connection, or this "
         "machine, is gone. What follows -- arrives as those very arguments.",
