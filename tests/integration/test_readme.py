@@ -39,9 +39,9 @@ def machines(wheel: Path) -> Iterator[tuple[Laptop, LiveBox]]:
         furnish_laptop(boxes["laptop"], wheel)
         script = (
             "useradd --create-home --shell /bin/bash me; echo 'me ALL=(ALL) NOPASSWD: ALL'"
-            " >/etc/sudoers.d/me; cd /home/me; printf '%s\\n' \"$1\" >train.py"
+            " >/etc/sudoers.d/me"
         )
-        exec_in(boxes["server"], ["sh", "-c", script, "sh", TRAINING])
+        exec_in(boxes["server"], ["sh", "-c", script])
         exec_in(boxes["server"], ["chpasswd"], input=f"me:{PASSWORD}\n")
         yield Laptop(boxes["laptop"]), boxes["server"]
 
@@ -56,6 +56,8 @@ def type_in(laptop: Laptop, server: LiveBox, lines: list[str]) -> dict[str, str]
             folder = f"~/{line.removeprefix('cd ')}"
             laptop.run(f"rm -f ~/work; ln -s {folder} ~/work")
             continue
+        if line.startswith("roost push"):
+            laptop.run(f"cd {folder} && echo {shlex.quote(TRAINING)} >train.py")
         if line.startswith("roost add") and "--" not in line:
             done = laptop.answer(dialogue(laptop), line)
         elif line.startswith("roost shell"):
