@@ -223,12 +223,12 @@ def bundle(modules: Sequence[str], call: str) -> str:
         call: what it does in the end; each module has its own name there.
     """
     folder = Path(onbox.__file__).parent
-    lines = ["import sys, types"]
+    lines = ["import sys"]
     for name in modules:
         text = (folder / f"{name}.py").read_text("utf-8")
         # A JSON string is a Python string, too.
         lines += [
-            f"{name} = types.ModuleType('roost.onbox.{name}')",
+            f"{name} = type(sys)('roost.onbox.{name}')",
             f"sys.modules[{name}.__name__] = {name}",
             f"exec(compile({json.dumps(text)}, '{name}.py', 'exec'), {name}.__dict__)",
         ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from boxes import LiveBox, exec_in
 
-SEAL = "/var/lib/roost/seal/seal.json"
+SEAL = "/var/lib/roost/seal/seal"
 KEEP = "/root/kept"
 
 
@@ -24,10 +24,15 @@ class Tamper:
     undo: str
 
 
+def as_json(box: LiveBox) -> str:
+    """The seal of a box, as text."""
+    script = f"import json, marshal; print(json.dumps(marshal.load(open({SEAL!r}, 'rb'))))"
+    return exec_in(box, ["python3", "-c", script]).stdout
+
+
 def manifest(box: LiveBox) -> list[tuple[dict[str, Any], dict[str, str]]]:
     """What the seal of a box covers: each thing, and how it was seen."""
-    found = json.loads(exec_in(box, ["cat", SEAL]).stdout)["leaves"]
-    return [(leaf, seen) for leaf, seen in found]
+    return [(leaf, seen) for leaf, seen in json.loads(as_json(box))["leaves"]]
 
 
 def shell(box: LiveBox, script: str) -> None:
@@ -116,6 +121,7 @@ def _of_unit(unit: str, seen: dict[str, str]) -> Iterator[Tamper]:
     gone = f"rm {folder}/zz.conf; rmdir --ignore-fail-on-non-empty {folder}"
     reload = "systemctl daemon-reload"
     yield Tamper(f"override: {unit}", f"{text}; {reload}", f"{gone}; {reload}")
+    yield Tamper(f"override, no reload: {unit}", text, f"{gone}; {reload}")
     if seen["ActiveState"] == "active":
         start = f"systemctl start {unit}"
         yield Tamper(f"stop: {unit}", f"systemctl stop {unit}", start)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
 import pytest
 
-from roost.onbox import observe, sealing
+from roost.onbox import drift, observe, patterns, sealing
 
 FILE = {"type": "file", "mode": "0644", "owner": "root", "content": "a" * 32}
 
@@ -40,20 +41,20 @@ FILE = {"type": "file", "mode": "0644", "owner": "root", "content": "a" * 32}
 def test_differences_in_words(
     before: dict[str, str], now: dict[str, str], words: list[str]
 ) -> None:
-    assert sealing.differences({}, before, now) == words
+    assert drift.differences({}, before, now) == words
 
 
 def test_what_is_added_to_something_that_is_somebodys_does_not_count() -> None:
     leaf = {"venv": "/v", "more": True}
-    assert sealing.differences(leaf, {"six-1": "a"}, {"six-1": "a", "numpy-2": "b"}) == []
-    assert sealing.differences(leaf, {"six-1": "a"}, {"numpy-2": "b"}) == ["six-1 gone"]
+    assert drift.differences(leaf, {"six-1": "a"}, {"six-1": "a", "numpy-2": "b"}) == []
+    assert drift.differences(leaf, {"six-1": "a"}, {"numpy-2": "b"}) == ["six-1 gone"]
 
 
 def test_a_newer_version_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "newer", lambda now, before: now > before)
+    monkeypatch.setattr(drift, "newer", lambda now, before: now > before)
     leaf = {"package": "tmux"}
-    assert sealing.differences(leaf, {"version": "1"}, {"version": "2"}) == []
-    assert sealing.differences(leaf, {"version": "2"}, {"version": "1"}) == ["version 2 -> 1"]
+    assert drift.differences(leaf, {"version": "1"}, {"version": "2"}) == []
+    assert drift.differences(leaf, {"version": "2"}, {"version": "1"}) == ["version 2 -> 1"]
 
 
 def test_hashes_are_salted_and_nothing_else_is() -> None:
@@ -103,13 +104,12 @@ def test_an_environment_is_its_interpreter_and_its_packages(tmp_path: Path) -> N
     (site / "six.py").write_text("")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to("/bin/sh")
-    before = observe.venv(str(tmp_path))
+    (before,) = observe.look([{"venv": str(tmp_path)}])
     assert before["interpreter"] == os.path.realpath("/bin/sh")
     assert before["module six.py"] == "file"
     (site / "six.py").unlink()
     (site / "six-1.dist-info" / "RECORD").write_text("")
-    observe.digest.cache_clear()
-    now = observe.venv(str(tmp_path))
+    (now,) = observe.look([{"venv": str(tmp_path)}])
     assert sorted(k for k in before if before[k] != now.get(k)) == ["module six.py", "six-1"]
     (tmp_path / "bin" / "python").unlink()
     assert observe.venv(str(tmp_path))["interpreter"] == ""
@@ -122,3 +122,50 @@ def test_a_program_is_asked_for_its_answer() -> None:
     assert failed["exit code"] == "1"
     (gone,) = observe.look([{"command": ["/no/such/program"]}])
     assert gone == {"answer": "", "exit code": "cannot be run"}
+
+
+def test_programs_run_side_by_side_and_much_is_read_of_them() -> None:
+    long = "x" * 300_000
+    seen = observe.look([{"command": ["cat"], "stdin": long}, {"command": ["sh", "-c", "exit 3"]}])
+    assert seen == [{"answer": long, "exit code": "0"}, {"answer": "", "exit code": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "wanted"),
+    [
+        ("*", "", True),
+        ("a*b", "ab", True),
+        ("a*b", "axyb", True),
+        ("a*a", "a", False),
+        ("a*b", "abc", False),
+        ("user-*.slice", "user-1000.slice", True),
+        ("a*b*c", "axbyc", True),
+        ("a*[0-9]", "ax7", True),
+        ("a*[0-9]", "ax", False),
+        ("a?c", "abc", True),
+        ("abc", "abc", True),
+        ("abc", "abcd", False),
+    ],
+)
+def test_a_name_fits_a_pattern(pattern: str, name: str, wanted: bool) -> None:
+    assert patterns.fits(pattern)(name) == wanted
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "*/x", "a/*", "?/x", "[ab]/x", "a*/.*", "a/x", "none/*", "a/none", "**/x", "*/*/"],
+)
+def test_paths_are_those_of_the_standard_library(tmp_path: Path, pattern: str) -> None:
+    for name in ("a/x", "a/.hidden", "b/x", "ab/y", ".c/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loose").symlink_to("nowhere")
+    whole = f"{tmp_path}/{pattern}"
+    assert patterns.paths(whole) == sorted(glob.glob(whole))  # noqa: PTH207 - it is the model
+
+
+def test_a_unit_that_was_started_anew_is_no_drift() -> None:
+    was, new = {"started before its files": "yes"}, {"started before its files": "no"}
+    assert drift.differences({}, was, new) == []
+    assert drift.differences({}, new, was) == ["started before its files no -> yes"]
+    assert drift.differences({}, new, {}) == []

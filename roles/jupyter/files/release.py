@@ -197,7 +197,7 @@ def leaves(releases: Releases, name: str) -> list[dict[str, Any]] | str:
         return "an earlier release is still in use, and a later run removes it"
     folder = releases.folder
     links = [{"path": str(folder / link)} for link in ("current", "previous")]
-    every = {"glob": str(folder / ("[0-9a-f]" * 12))}
+    every = {"glob": str(folder / "*")}
     complete = {"path": str(folder / name / COMPLETE)}
     return [*links, every, complete, {"venv": str(folder / name)}]
 

@@ -1,9 +1,11 @@
-"""Small JSON files that are replaced as a whole."""
+"""Small files that are replaced as a whole, most of them JSON.
+
+That module is imported where it is used: for a look at a seal it would take too long.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 
@@ -16,6 +18,8 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 def read_json(path: str) -> dict[str, Any]:
     """The object in a file; empty where the file is missing or damaged."""
+    import json
+
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -25,12 +29,19 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def write_json(path: str, value: object) -> None:
+    """Replace a file by JSON, as ``replace`` does."""
+    import json
+
+    replace(path, json.dumps(value).encode())
+
+
+def replace(path: str, data: bytes) -> None:
     """Replace a file: a reader, and whoever comes after a crash, sees the old or the new one."""
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        json.dump(value, file)
+    with open(fd, "wb") as file:
+        file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(fd)
     os.replace(path + ".new", path)
 
 

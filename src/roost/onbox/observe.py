@@ -12,17 +12,18 @@ With ``"only": [PROPERTY...]`` the rest of what is seen does not count.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import glob
 import grp
 import hashlib
 import os
 import pwd
 import stat
-import subprocess
 
-# Not from typing, which takes longer to import than most of what is looked at takes.
+from roost.onbox.patterns import names as names_in
+from roost.onbox.patterns import paths as paths_like
+from roost.onbox.programs import Program
+from roost.onbox.units import Units
+
+# Nothing that imports re, enum or typing: that takes longer than most of what is looked at.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,17 +34,20 @@ if TYPE_CHECKING:
     Seen = dict[str, str]
 
 DIGEST = "content"
-UNIT_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload")
-UNIT_FILES = ("FragmentPath", "DropInPaths")
-# On the way to a state, or passing through a start anew, is as good as being there.
-ALIKE = {"activating": "active", "reloading": "active"}
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 FORMAT = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
 
 
-@functools.cache
 def digest(path: str) -> str:
     """The SHA-256 of a regular file; empty for what is none, which is never opened."""
+    if path not in _digests:
+        _digests[path] = _digest(path)
+    return _digests[path]
+
+
+_digests: dict[str, str] = {}
+
+
+def _digest(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -59,12 +63,19 @@ def digest(path: str) -> str:
         os.close(fd)
 
 
-@functools.cache
 def _name(table: Callable[[int], Any], number: int) -> str:
     try:
-        return str(table(number)[0])
+        known = _names[table, number]
     except KeyError:
-        return str(number)
+        try:
+            known = str(table(number)[0])
+        except KeyError:
+            known = str(number)
+        _names[table, number] = known
+    return known
+
+
+_names: dict[tuple[Callable[[int], Any], int], str] = {}
 
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
@@ -123,14 +134,23 @@ def venv(folder: str) -> Seen:
         "interpreter": real if os.access(real, os.X_OK) else "",
         "interpreter's content": digest(real),
     }
-    for site in sorted(glob.glob(os.path.join(glob.escape(folder), "lib/python*/site-packages"))):
-        for entry in sorted(os.scandir(site), key=lambda entry: entry.name):
+    lib = os.path.join(folder, "lib")
+    for name in sorted(name for name in names_in(lib) if name.startswith("python")):
+        site = os.path.join(lib, name, "site-packages")
+        for entry in sorted(_entries(site), key=lambda entry: entry.name):
             if entry.name.endswith(".dist-info"):
                 installed = entry.name[: -len(".dist-info")]
                 seen[installed] = digest(os.path.join(entry.path, "RECORD"))
             elif entry.name != "__pycache__":
                 seen["module " + entry.name] = _kind(entry)
     return seen
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
 
 
 def user(name: str) -> Seen:
@@ -170,48 +190,12 @@ def _packages(names: Sequence[str], said: str) -> dict[str, Seen]:
     return seen
 
 
-def _units(names: Sequence[str], said: str) -> dict[str, Seen]:
-    seen = {}
-    # systemd gives one block for each name, in the order of the names.
-    for name, block in zip(names, said.rstrip("\n").split("\n\n"), strict=False):
-        found = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        seen[name] = {key: ALIKE.get(found[key], found[key]) for key in UNIT_PROPERTIES}
-        for files in UNIT_FILES:
-            seen[name].update({file: digest(file) for file in found.get(files, "").split()})
-    return seen
-
-
-class Program:
-    """A program that runs while the rest is looked at."""
-
-    def __init__(self, argv: Sequence[str], text: str = "") -> None:
-        self.text = text
-        self.child: subprocess.Popen[bytes] | None = None
-        with contextlib.suppress(OSError):  # such as one that is gone
-            self.child = subprocess.Popen(
-                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd="/",
-            )  # fmt: skip
-
-    def said(self) -> tuple[str, str]:
-        """What it wrote, and its exit code, when it has ended."""
-        if self.child is None:
-            return "", "cannot be run"
-        out, _ = self.child.communicate(self.text.encode())
-        return out.decode("utf-8", "replace"), str(self.child.returncode)
-
-
 def _start(leaf: Leaf) -> Program:
-    if "units" in leaf:
-        words = ["--all", "--plain", "--no-legend", "--state=active,activating"]
-        return Program(["systemctl", "list-units", *words, leaf["units"]])
     return Program(leaf["command"], leaf.get("stdin", ""))
 
 
-def _answer(leaf: Leaf, program: Program) -> Seen:
+def _answer(program: Program) -> Seen:
     said, code = program.said()
-    if "units" in leaf:
-        return {line.split()[0]: "active" for line in said.splitlines() if line.split()}
     return {"answer": said.strip(), "exit code": code}
 
 
@@ -219,7 +203,7 @@ def _look(leaf: Leaf) -> Seen:
     if "path" in leaf:
         return path(os.path.realpath(leaf["path"]) if leaf.get("follow") else leaf["path"])
     if "glob" in leaf:
-        return several(sorted(glob.glob(leaf["glob"])))
+        return several(paths_like(leaf["glob"]))
     if "tree" in leaf:
         return several(_below(leaf["tree"]))
     if "venv" in leaf:
@@ -231,28 +215,29 @@ def _look(leaf: Leaf) -> Seen:
 
 def look(leaves: Sequence[Leaf]) -> list[Seen]:
     """What each of ``leaves`` is now, in their order."""
-    packages = sorted({leaf["package"] for leaf in leaves if "package" in leaf})
-    units = sorted({leaf["unit"] for leaf in leaves if "unit" in leaf})
+    _digests.clear()
+    packages = _named(leaves, "package")
     # Programs first: they run while the files are read.
-    asked = packages and Program(["dpkg-query", "-W", "-f", FORMAT, *packages])
-    properties = ",".join(UNIT_PROPERTIES + UNIT_FILES)
-    shown = units and Program(["systemctl", "show", "--property", properties, "--", *units])
-    running = {n: _start(leaf) for n, leaf in enumerate(leaves) if {"units", "command"} & set(leaf)}
-    seen = {
-        n: _look(leaf)
-        for n, leaf in enumerate(leaves)
-        if n not in running and not {"package", "unit"} & set(leaf)
-    }
+    asked = Program(["dpkg-query", "-W", "-f", FORMAT, *packages]) if packages else None
+    units = Units(_named(leaves, "unit"), _named(leaves, "units"), digest)
+    running = {n: _start(leaf) for n, leaf in enumerate(leaves) if "command" in leaf}
+    later = {"package", "unit", "units", "command"}
+    seen = {n: _look(leaf) for n, leaf in enumerate(leaves) if not later & set(leaf)}
     by_package = _packages(packages, asked.said()[0]) if asked else {}
-    by_unit = _units(units, shown.said()[0]) if shown else {}
     for n, leaf in enumerate(leaves):
         if n in running:
-            seen[n] = _answer(leaf, running[n])
+            seen[n] = _answer(running[n])
         elif "package" in leaf:
             seen[n] = by_package[leaf["package"]]
         elif "unit" in leaf:
-            seen[n] = by_unit.get(leaf["unit"], {"LoadState": "unknown"})
+            seen[n] = units.named(leaf["unit"])
+        elif "units" in leaf:
+            seen[n] = units.like(leaf["units"])
     return [_only(leaf, seen[n]) for n, leaf in enumerate(leaves)]
+
+
+def _named(leaves: Sequence[Leaf], kind: str) -> list[str]:
+    return sorted({leaf[kind] for leaf in leaves if kind in leaf})
 
 
 def _only(leaf: Leaf, seen: Seen) -> Seen:
