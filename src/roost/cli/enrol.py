@@ -112,9 +112,7 @@ def carry_out(ctx: Context, plan: Plan, args: argparse.Namespace) -> dict[str, A
         RoostError: something cannot be written.
     """
     box, workspace = plan.box, ctx.workspace()
-    identity = plan.identity or keys.make(
-        ctx.paths.home / ".ssh", _comment(), ask=sys.stdin.isatty()
-    )
+    identity = plan.identity or _first_key(ctx)
     with _rehearsal(ctx, plan.fleet) as (config, rehearsed):
         pins = _host_keys(ctx, config, rehearsed, plan, args)
         pins.write(rehearsed)
@@ -241,7 +239,7 @@ def _confirm(ctx: Context, box: Box, shown: Sequence[HostKey]) -> None:
             f"{shown[0].fingerprint}",
         )
     if not _yes(ctx, "is it the right box? (compare with what its console or provider shows)"):
-        raise UsageError("the host key was not confirmed; nothing was changed")
+        raise UsageError("the host key was not confirmed; the box was not added")
 
 
 def _yes(ctx: Context, question: str) -> bool:
@@ -289,6 +287,11 @@ def _steps(ctx: Context, plan: Plan, args: argparse.Namespace) -> tuple[str, ...
         "see that it accepts the key" if args.key_installed else installing,
     ]
     return tuple(steps)
+
+
+def _first_key(ctx: Context) -> keys.Identity:
+    ctx.out.note("you have no key yet; ssh-keygen makes ~/.ssh/id_ed25519, and locks it:")
+    return keys.make(ctx.paths.home / ".ssh", _comment(), ask=sys.stdin.isatty())
 
 
 def _comment() -> str:
