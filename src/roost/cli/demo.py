@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roost.errors import ExitCode, RoostError
+from roost.errors import ExitCode, InterruptedRunError, RoostError
 
 if TYPE_CHECKING:
     from roost.cli.context import Context
@@ -84,7 +84,11 @@ def demo(ctx: Context, args: argparse.Namespace) -> int:
 @contextmanager
 def _step(ctx: Context, number: int, title: str) -> Iterator[None]:
     ctx.out.note(f"\n[{number}/5] {title}")
-    yield
+    try:
+        yield
+    except InterruptedRunError as error:
+        error.fix = "the same command goes on from there"
+        raise
 
 
 def _down(ctx: Context, sandbox: Sandbox, *, purge: bool) -> int:
