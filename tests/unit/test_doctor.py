@@ -127,7 +127,7 @@ def test_the_verb_names_what_is_missing_and_changes_nothing(
 
     found = {(f["subject"], f["level"]): f for f in json.loads(capsys.readouterr().out)}
     assert found["host key", "warning"]["fix"] == "roost add gpu1"
-    assert found["workspace", "ok"]["text"].endswith(": 1 boxes")
+    assert found["workspace", "ok"]["text"].endswith(": 1 box")
     levels = [level for _, level in found]
     assert (code == ExitCode.FAILED) is ("error" in levels)
     order = ["error", "warning", "note", "ok"]

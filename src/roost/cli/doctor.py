@@ -152,7 +152,8 @@ def _workspace(ctx: Context) -> Iterator[Finding]:
             text = f"Ansible cannot tell {', '.join(lacking)} apart: one address"
             fix = f"ansible_ssh_host: {lacking[0]} for {lacking[0]}, and so on, in the inventory"
             yield Finding("inventory", "error", text, fix)
-    yield Finding("workspace", "ok", f"{ctx.workspace().root}: {len(fleet.boxes)} boxes")
+    count = "1 box" if len(fleet.boxes) == 1 else f"{len(fleet.boxes)} boxes"
+    yield Finding("workspace", "ok", f"{ctx.workspace().root}: {count}")
 
 
 def _boxes(ctx: Context, names: list[str]) -> Iterator[Finding]:
