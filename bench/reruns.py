@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import queue
 import resource
 import shutil
 import signal
@@ -221,11 +222,12 @@ def delayed(address: str, port: int) -> Iterator[int]:
     """A local port that leads to another, each byte ``HALF_TRIP`` later."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        coming: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
         async def deliver() -> None:
             while True:
-                due, data = await queue.get()
+                due, data = await coming.get()
                 await asyncio.sleep(due - loop.time())
                 if not data:
                     writer.close()
@@ -235,20 +237,28 @@ def delayed(address: str, port: int) -> Iterator[int]:
         delivery = asyncio.create_task(deliver())
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                queue.put_nowait((loop.time() + HALF_TRIP, data))
-        queue.put_nowait((loop.time() + HALF_TRIP, b""))
+                coming.put_nowait((loop.time() + HALF_TRIP, data))
+        coming.put_nowait((loop.time() + HALF_TRIP, b""))
         await delivery
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(address, port)
-        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+        with contextlib.suppress(asyncio.CancelledError):  # it ends with the bench
+            await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
 
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    async def serve() -> None:
+        stop = asyncio.Event()
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        here = asyncio.get_running_loop()
+        ready.put((server.sockets[0].getsockname()[1], lambda: here.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+
+    ready: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
+    number, stop = ready.get(timeout=10)
+    yield number
+    stop()
     thread.join()
 
 
