@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +99,8 @@ class Workspace:
             self.generated.mkdir(mode=0o700, exist_ok=True)
             if link.is_symlink() and link.readlink() == target:
                 return
+            import tempfile
+
             link.parent.mkdir(parents=True, exist_ok=True)
             # Renamed into place, so that a run in another terminal never sees it missing.
             with tempfile.TemporaryDirectory(dir=link.parent) as folder:
