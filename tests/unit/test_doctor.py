@@ -139,5 +139,20 @@ def test_the_verb_names_what_is_missing_and_changes_nothing(
     assert {p: data for p, data in after.items() if p in before} == before
 
 
+def test_the_way_to_a_box_is_a_finding(
+    load: Callable[..., Fleet], workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(
+        "all: {hosts: {misspelt: {ansible_host: nowhere.invalid},"
+        " shut: {ansible_host: 127.0.0.1, ansible_port: 9}}}\n"
+    )
+    code = main(["-w", str(workspace.root), "doctor", "--json", "misspelt", "shut"])
+    assert code == ExitCode.FAILED
+    found = {f["subject"]: f for f in json.loads(capsys.readouterr().out) if f["level"] == "error"}
+    assert "has a name that nobody knows" in found["misspelt"]["text"]
+    assert "refuses the connection" in found["shut"]["text"]
+    assert "ansible_host" in found["misspelt"]["fix"] and "ansible_port" in found["shut"]["fix"]
+
+
 def _everything(folder: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
