@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from importlib import resources
 from typing import Any
 
-from roost import content, ssh
+from roost import content, onbox, ssh
 from roost.errors import ProcessError, RoostError
 from roost.finding import Finding
 from roost.job_stream import PYTHON, Remote, bundle, lacks_python
@@ -72,7 +71,6 @@ def _request(box: Box) -> str:
         names |= content.role_defaults(role)
     names |= box.vars
     index = names.get("jupyter_index_url") or names.get("base_pypi_index") or ""
-    compute = resources.files("roost.onbox").joinpath("compute.py").read_text("utf-8")
     return json.dumps(
         {
             "index": str(index),
@@ -81,6 +79,6 @@ def _request(box: Box) -> str:
             "run_dir": str(names["jupyter_run_dir"]),
             "state_dir": str(names["jupyter_state_dir"]),
             "jupyter_dir": str(names["jupyter_dir"]),
-            "compute": compute,
+            "compute": onbox.text("compute.py"),
         }
     )

@@ -188,7 +188,9 @@ def _send(child: subprocess.Popen[str], text: str) -> None:
 
 def lacks_python(returncode: int | None, stderr: str) -> bool:
     """Whether a box has no Python, or one without its library (Debian's python3-minimal)."""
-    return returncode == NO_PROGRAM or "No module named" in stderr
+    # Where sudo was to start it, the exit code is sudo's.
+    words = ("No module named", "python3: command not found")
+    return returncode == NO_PROGRAM or any(word in stderr for word in words)
 
 
 def _failure(remote: Remote, returncode: int | None, stderr: str) -> RoostError:
@@ -215,21 +217,33 @@ def _program(request: Mapping[str, Any]) -> str:
     return bundle(onbox.AGENT, f"import json; agent.main(json.loads({literal}))")
 
 
+# Each module is compiled when a name in it is first asked for, and many are not.
+_LAZILY = """\
+import sys
+class Lazy(type(sys)):
+    def __init__(self, name, text):
+        super().__init__(name)
+        self.text = text
+        sys.modules[name] = self
+    def __getattr__(self, name):
+        if name.startswith('__') or 'text' not in self.__dict__:
+            raise AttributeError(name)
+        text = self.__dict__.pop('text')
+        exec(compile(text, self.__name__.rpartition('.')[2] + '.py', 'exec'), self.__dict__)
+        return getattr(self, name)
+"""
+
+
 def bundle(modules: Sequence[str], call: str) -> str:
     """One Python program, all ASCII, made of modules of ``roost.onbox``.
 
     Args:
-        modules: their names, in the order of their imports.
+        modules: their names.
         call: what it does in the end; each module has its own name there.
     """
-    folder = Path(onbox.__file__).parent
-    lines = ["import sys"]
+    lines = [_LAZILY]
     for name in modules:
-        text = (folder / f"{name}.py").read_text("utf-8")
         # A JSON string is a Python string, too.
-        lines += [
-            f"{name} = type(sys)('roost.onbox.{name}')",
-            f"sys.modules[{name}.__name__] = {name}",
-            f"exec(compile({json.dumps(text)}, '{name}.py', 'exec'), {name}.__dict__)",
-        ]
+        text = json.dumps(onbox.text(f"{name}.py"))
+        lines.append(f"{name} = Lazy('roost.onbox.{name}', {text})")
     return "\n".join([*lines, call, ""])

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from typing import Any
 
 from roost import onbox, public_keys, ssh
@@ -80,14 +79,14 @@ def ask(remote: Remote, become_password: str | None = None) -> dict[str, Any]:
         RoostError: it does not let us become root, or lacks Python.
     """
     name = remote.box.name
-    program = resources.files(onbox).joinpath("accounts.py").read_text("utf-8")
+    program = onbox.text("accounts.py")
     try:
         script = _PROGRAM if become_password is None else _WITH_PASSWORD
         sent = program if become_password is None else f"{become_password}\n{program}"
         done = ssh.run(remote.config, remote.box, script, fleet=remote.fleet, input=sent)
         found = json.loads(done.stdout[done.stdout.index("{") :])
     except ProcessError as error:
-        if "python3" in error.stderr or lacks_python(error.returncode, error.stderr):
+        if lacks_python(error.returncode, error.stderr):
             raise RoostError(f"{name} has no complete Python", fix=f"roost up {name}") from error
         if "sudo" in error.stderr and become_password is None:
             raise RoostError(

@@ -70,8 +70,7 @@ class Basis:
             if name.startswith("ANSIBLE_"):
                 self._add(name, environ[name].encode())
         for module in onbox.SEALING:
-            path = Path(onbox.__file__).parent / f"{module}.py"
-            self._add(f"program {module}", path.read_bytes())
+            self._add(f"program {module}", onbox.text(f"{module}.py").encode())
         for path in _of_roost():
             self._add(str(path.relative_to(content.collection_root())), path.read_bytes())
         for path in self._of_workspace(workspace):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from typing import Any
 
 from roost import jobs, onbox, ssh
@@ -85,7 +84,7 @@ class BoxStatus:
 def ask(remote: Remote) -> BoxStatus:
     """How one box is; one that does not answer is a state, not an error."""
     name = remote.box.name
-    script = resources.files(onbox).joinpath("health.sh").read_text("utf-8")
+    script = onbox.text("health.sh")
     try:
         done = ssh.run(
             remote.config, remote.box, "exec sh -s", fleet=remote.fleet, timeout=TIMEOUT,
