@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from roost import content, process
 from roost import workspace as ws
 from roost.errors import RoostError, UsageError
 from roost.inventory import ansible_program
+from roost.model import Fleet
 from roost.paths import Paths
+from roost.workspace import Workspace
 
 
 def find(paths: Paths, start: Path, *, flag: str | None = None, env: str = "") -> Path:
@@ -84,3 +87,25 @@ def test_the_home_is_shown_as_a_person_writes_it(
 ) -> None:
     path = Path(os.path.normpath(paths.home / below))
     assert paths.display(path) == (shown or str(path))
+
+
+def test_a_clone_of_a_workspace_is_one(load: Callable[..., Fleet], workspace: Workspace) -> None:
+    load("all: {hosts: {gpu1: {ansible_host: 192.0.2.1}}}\n")
+    assert (workspace.root / ".roost").is_dir()
+    workspace.known_hosts.write_text("192.0.2.1 ssh-ed25519 AAAA\n", "utf-8")
+    clone = workspace.root.with_name("clone")
+    author = ("-c", "user.name=me", "-c", "user.email=me@example.com")
+    for words in (
+        ("init", "--quiet"),
+        ("add", "."),
+        (*author, "commit", "--quiet", "-m", "Our machines"),
+        ("clone", "--quiet", ".", str(clone)),
+    ):
+        process.run(["git", *words], cwd=workspace.root)
+    assert not (clone / ".roost").exists()
+    asked = [ansible_program("ansible-inventory"), "--host", "gpu1"]
+    roost = [ansible_program("roost"), "-w", clone]
+    shown = process.run([*roost, "ssh-config", "show"]).stdout
+    assert "Host gpu1" in shown and f"{clone}/known_hosts" in shown
+    # Plain Ansible, too, once a command of roost has made what is not in git.
+    assert "192.0.2.1" in process.run(asked, cwd=clone).stdout
