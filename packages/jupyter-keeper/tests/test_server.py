@@ -326,6 +326,24 @@ def test_left_at_once_after_a_restart(server: Server, name: str, delay: int) -> 
         config.unlink()
 
 
+def test_left_in_the_moment_of_running(server: Server, name: str) -> None:
+    """The request and the farewell of a page are read together; another page stays."""
+
+    async def test() -> None:
+        path = server.notebook("print(1)", name=name)
+        other = await Page(server, path).open()
+        for count in range(1, 6):
+            page = await Page(server, path).open()
+            page.run(0)
+            await page.close()
+            expected = ("idle", count)
+            await other.until(lambda expected=expected: other.state() == expected, 20)
+            assert other.text() == "1\n"
+        await other.close()
+
+    run(test)
+
+
 def test_shut_down_while_it_runs(server: Server, name: str) -> None:
     async def test() -> None:
         path = server.notebook(printing(count=1000, pause=0.05), name=name)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import zmq
 from jupyter_server.services.kernels.connection.base import (
     deserialize_binary_message,
     deserialize_msg_from_ws_v1,
@@ -98,6 +99,10 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
             # What waits for a kernel that starts would be lost with the connection.
             self._release(leaving=True)
             self._leave_shell_to(listener)
+        for stream in self.channels.values():
+            if not stream.closed():
+                # What came together with the farewell waits for the loop's next turn.
+                stream.flush(zmq.POLLOUT)
         channels = self.channels
         if listener is not None:
             listener.connections.discard(self)
