@@ -103,6 +103,7 @@ def test_a_clone_of_a_workspace_is_one(load: Callable[..., Fleet], workspace: Wo
     ):
         process.run(["git", *words], cwd=workspace.root)
     assert not (clone / ".roost").exists()
+    assert (clone / "known_hosts").read_bytes() == workspace.known_hosts.read_bytes()
     asked = [ansible_program("ansible-inventory"), "--host", "gpu1"]
     roost = [ansible_program("roost"), "-w", clone]
     shown = process.run([*roost, "ssh-config", "show"]).stdout
