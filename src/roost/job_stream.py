@@ -189,7 +189,7 @@ def _send(child: subprocess.Popen[str], text: str) -> None:
 def lacks_python(returncode: int | None, stderr: str) -> bool:
     """Whether a box has no Python, or one without its library (Debian's python3-minimal)."""
     # Where sudo was to start it, the exit code is sudo's.
-    words = ("No module named", "python3: command not found")
+    words = ("No module named", "python3: command not found", "python3: not found")
     return returncode == NO_PROGRAM or any(word in stderr for word in words)
 
 
