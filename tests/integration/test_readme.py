@@ -53,11 +53,11 @@ def type_in(laptop: Laptop, server: LiveBox, lines: list[str]) -> dict[str, str]
     for command in lines:
         line = command.replace(ADDRESS, f"me@{server.now.host}")
         if line.startswith("cd "):
-            folder = f"~/{line.removeprefix('cd ')}"
+            folder = line.removeprefix("cd ")
             laptop.run(f"rm -f ~/work; ln -s {folder} ~/work")
             continue
         if line.startswith("roost push"):
-            laptop.run(f"cd {folder} && echo {shlex.quote(TRAINING)} >train.py")
+            laptop.run(f"echo {shlex.quote(TRAINING)} >~/train.py")
         if line.startswith("roost add") and "--" not in line:
             done = laptop.answer(dialogue(laptop), line)
         elif line.startswith("roost shell"):
