@@ -50,6 +50,9 @@ class Pages:
     def shot(self, name: str) -> None:
         self._lab.shot(name)
 
+    def state(self) -> str:
+        return str(self._lab._state())
+
     def close(self) -> None:
         self._lab.close()
 
