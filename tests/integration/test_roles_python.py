@@ -351,9 +351,26 @@ def test_conda_environments_are_found_where_they_are_noted(bench: LiveBox) -> No
     with tunnel(bench, "debian") as server, server.kernel("two") as running:
         code = "import os, sys; print(sys.prefix, os.environ['CONDA_PREFIX'])"
         assert running.execute(code).text.split() == ["/home/debian/conda/two"] * 2
-    for name in ("one", "two"):
+    # Those that cannot be registered are named; they keep none of the others from it.
+    as_person(
+        bench,
+        "debian",
+        f"export {TRUST}; uv venv -q --clear ~/more/two; uv venv -q --clear ~/conda/three; "
+        "printf '%s\\n' ~/more/two ~/conda/three >>~/.conda/environments.txt",
+    )
+    partly = roost(bench, "kernel", "add", bench.name, "--conda")
+    assert partly.returncode == 1
+    assert "1 of 4 conda environments could not be registered" in partly.stderr
+    taken = "the kernel two is {0}/conda/two/bin/python, not {0}/more/two/bin/python"
+    assert taken.format("/home/debian") in partly.stderr
+    as_person(bench, "debian", "roost-kernel add ~/more/two --name another-two")
+    found = json.loads(roost(bench, "kernel", "list", bench.name, "--json").stdout)
+    ours = {k["name"]: k["interpreter"].removeprefix("/home/debian/") for k in found}
+    wanted = {"two": "conda/two", "three": "conda/three", "another-two": "more/two"}
+    assert {name: ours[name] for name in wanted} == {n: f"{wanted[n]}/bin/python" for n in wanted}
+    for name in ("one", "two", "three", "another-two"):
         assert roost(bench, "kernel", "remove", bench.name, name).returncode == 0
-    as_person(bench, "debian", "rm -r ~/conda ~/.conda")
+    as_person(bench, "debian", "rm -r ~/conda ~/more ~/.conda")
     assert "no conda environment" in roost(bench, "kernel", "add", bench.name, "--conda").stderr
 
 

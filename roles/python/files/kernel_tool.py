@@ -216,7 +216,17 @@ def add(args: argparse.Namespace) -> str:
         raise KernelError(
             "no conda environment is known here", "register one by its path: roost-kernel add PATH"
         )
-    return "\n".join(add_one(args, path) for path in found)
+    lines, refused = [], []
+    for path in found:
+        try:
+            lines.append(add_one(args, path))
+        except KernelError as error:
+            refused.append(f"{error}{error.fix and f' (fix: {error.fix})'}")
+    if refused:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        count = f"{len(refused)} of {len(found)} conda environments"
+        raise KernelError("\n".join([f"{count} could not be registered:", *refused]))
+    return "\n".join(lines)
 
 
 def add_one(args: argparse.Namespace, path: str) -> str:
@@ -229,9 +239,14 @@ def add_one(args: argparse.Namespace, path: str) -> str:
     if wrong := [pair for pair in args.env if not pair.partition("=")[1]]:
         raise KernelError(f"--env {wrong[0]}: there is no value", "write --env NAME=VALUE")
     env = dict(pair.split("=", 1) for pair in args.env)
+    folder = folder_for(args) / name
+    now = read_spec(folder) or {}
+    if is_ours(now) and not is_dangling(now) and (other := interpreter_of(now)) != str(python):
+        fix = f"roost-kernel add {shlex.quote(path)} --name ANOTHER"
+        raise KernelError(f"the kernel {name} is {other}, not {python}", fix)
     installed = ensure_ipykernel(python, install=not args.no_install)
     spec = render_spec(python, args.display_name or name, cwd=args.cwd, env=env)
-    write_spec(folder_for(args) / name, spec)
+    write_spec(folder, spec)
     note = " (ipykernel was missing there and is installed now)" if installed else ""
     return f"kernel {name}: {python}{note}"
 
