@@ -222,6 +222,7 @@ def test_output_goes_on_after_a_short_cut(box: LiveBox, tunnels: Tunnels) -> Non
         fault.join()
 
     assert done.text.split() == [str(i) for i in range(40)]
+    assert carriers(tunnels) == [carrier]
 
 
 def test_no_jupyterlab_on_the_box(
