@@ -46,7 +46,7 @@ def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     assert seal_in_status(box) == ("in order", [], "ok")
 
     exec_in(box, ["sh", "-c", "echo wrong > /etc/kept"])
-    assert seal_in_status(box) == ("differs", ["/etc/kept"], "differs")
+    assert seal_in_status(box) == ("differs", ["/etc/kept"], "drift")
     drifted = roost(box, "check", "--diff")
     assert drifted.returncode == 2
     assert drifted.stdout.splitlines()[0].split() == ["BOX", "ROLE", "DIFFERS"]

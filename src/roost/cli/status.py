@@ -26,10 +26,10 @@ COLUMNS = (
     "BOX", "UP", "SEAL", "LOAD", "MEM", "DISK", "GPU", "USERS", "JOBS", "LAB", "TUN", "NOTE",
 )  # fmt: skip
 # A box without a seal has nothing that it could differ from.
-SEALS = {"in order": "ok", "differs": "differs", "stale": "stale"}
+SEALS = {"in order": "ok", "differs": "drift", "stale": "stale"}
 DESCRIPTION = """\
 Ask every box at once how it is. A box that does not answer costs no more than the time-out of a
-connection and holds nobody up. SEAL is how it stands to what the last run made of it: ok, differs
+connection and holds nobody up. SEAL is how it stands to what the last run made of it: ok, drift
 (roost check says in what), stale where that run was made from something else than what the
 inventory says now, nothing where no run has sealed it. LOAD is per processor, MEM, DISK and GPU
 what is in use (of the fullest file system, and of each processor), USERS who is logged in, JOBS
