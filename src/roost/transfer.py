@@ -179,9 +179,11 @@ def copy_plainly(transfer: Transfer) -> None:
     ):
         raise UsageError(
             "without rsync on both sides only whole files are copied",
-            fix=f"install it there: roost ssh {transfer.box.name} -- sudo apt-get install rsync",
+            fix=f"install it there: roost ssh {transfer.box.name} -- sudo apt-get install rsync"
+            if process.which("rsync")
+            else "install it here: sudo apt-get install rsync",
         )
-    sources, target = _ends(transfer)
+    sources, target = _ends(transfer, quoted=False)
     sources = [s.rstrip("/") + "/." if s.endswith("/") else s for s in sources]
     # -s: by SFTP, so that no shell on the other side reads the names.
     argv = ["scp", "-s", "-r", "-p", "-F", str(transfer.config), "--", *sources, target]
@@ -202,11 +204,13 @@ def _argv(transfer: Transfer, more: Sequence[str], *, alone: bool = False) -> li
     words += ["-z"] * options.compress + ["--ignore-existing"] * options.ignore_existing
     words += ["--delete"] * options.delete + [f"--exclude={p}" for p in options.exclude]
     reach = ["ssh", "-F", str(transfer.config), "-o", "BatchMode=yes", *(_ALONE if alone else ())]
-    sources, target = _ends(transfer)
+    sources, target = _ends(transfer, quoted=not _modern())
     return [*words, *more, "-e", " ".join(map(_quoted, reach)), "--", *sources, target]
 
 
-def _ends(transfer: Transfer) -> tuple[list[str], str]:
+def _ends(transfer: Transfer, *, quoted: bool) -> tuple[list[str], str]:
+    """Sources and target; ``quoted``: a shell on the other side reads the names."""
+
     def here(path: str) -> str:
         path = path if not path.startswith("~") else os.path.expanduser(path)  # noqa: PTH111
         # So that a colon or a dash in a name is taken for what it is.
@@ -214,7 +218,7 @@ def _ends(transfer: Transfer) -> tuple[list[str], str]:
 
     def there(path: str) -> str:
         path = _remote_path(path)
-        return f"{transfer.box.name}:{path if _modern() else shlex.quote(path)}"
+        return f"{transfer.box.name}:{shlex.quote(path) if quoted else path}"
 
     if transfer.up:
         return [here(s) for s in transfer.sources], there(transfer.target)
