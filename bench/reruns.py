@@ -4,9 +4,10 @@
                            [--json FILE]
 
 ``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
-each with a state of about the same size (bench/rerun/state.json is the peers'); copies of it are
-what all of them run against, in turn, so that each meets what the machine does at that moment. A
-contender that fails has no figure in the table, and the others go on.
+each with about as many packages, files, links, accounts, environments and units as roost's roles
+place (bench/rerun/state.json is the peers'). Copies of it are what all of them run against, in
+turn, so that each meets what the machine does at that moment. A contender that fails has no figure
+in the table, and the others go on.
 The peers come into an environment of their own, .cache/bench-peers. It removes what it starts.
 """
 

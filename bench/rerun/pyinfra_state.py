@@ -23,11 +23,12 @@ for person in STATE["people"]:
     account = {"shell": "/bin/bash", "groups": STATE["account_groups"], "append": True}
     server.user(user=person, **account, _sudo=True)
     files.put(src=str(KEYS / person), dest=f"/opt/bench/keys/{person}", mode="644", _sudo=True)
-files.directory(path="/etc/systemd/system/ssh.service.d", mode="755", _sudo=True)
 placed = [
     files.put(src=io.StringIO(text), dest=path, mode="644", _sudo=True)
     for path, text in STATE["files"].items()
 ]
+for path, target in STATE["links"].items():
+    files.link(path=path, target=target, _sudo=True)
 for venv, packages in STATE["venvs"].items():
     pip.venv(path=venv, _sudo=True)
     pip.packages(packages=packages, virtualenv=venv, _sudo=True)

@@ -48,6 +48,8 @@ def _lines(state: dict, keys: Path) -> Iterator[str]:
         yield f"put /opt/bench/keys/{person} {quote((keys / person).read_text())}"
     for path, text in state["files"].items():
         yield f"put {path} {quote(text)}"
+    for path, target in state["links"].items():
+        yield f'[ "$(readlink {path})" = {target} ] || ln -sfn {target} {path}'
     for venv, wanted in state["venvs"].items():
         # A look into the folder instead of a start of pip.
         there = " && ".join(f"ls -d {venv}/lib/python3*/site-packages/{p}-*" for p in wanted)
