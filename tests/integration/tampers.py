@@ -90,6 +90,8 @@ def _of(leaf: dict[str, Any], seen: dict[str, str]) -> Iterator[Tamper]:
 
 def _of_path(path: str, seen: dict[str, str], *, follow: bool) -> Iterator[Tamper]:
     word = shlex.quote(path)
+    if follow:
+        word = f'"$(readlink -f {word})"'
     keep, back = f"cp -a {word} {KEEP}", f"rm -rf {word}; mv -T {KEEP} {word}"
     if seen["type"] == "file":
         yield Tamper(f"content: {path}", f"{keep}; echo '# x' >>{word}", back)

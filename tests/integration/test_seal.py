@@ -87,6 +87,7 @@ def test_whatever_is_spoilt_is_seen(sealed: LiveBox) -> None:
     for tamper in drawn(sealed, COUNT, SEED):
         found, _ = spoil(sealed, tamper)
         missed += [tamper.name] * (found != "differs")
+        assert state(sealed) == ("in order", []), f"{tamper.name} was not undone"
     assert missed == []
     assert state(sealed) == ("in order", [])
 

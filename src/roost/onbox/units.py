@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from roost.onbox.patterns import fits
+from roost.onbox.patterns import fits, paths
 from roost.onbox.programs import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload")
 FILES = ("FragmentPath", "DropInPaths")
@@ -46,7 +46,9 @@ class Units:
             found.update(_blocks(_show([name]), [name]))
         block = found.get(name, {})
         seen = {key: ALIKE.get(value, value) for key, value in _only(block, PROPERTIES)}
-        files = [path for _, value in _only(block, FILES) for path in value.split()]
+        files = {path for _, value in _only(block, FILES) for path in value.split()}
+        # Of a folder that came since its last reload systemd knows nothing, and says so of none.
+        files.update(paths(f"/etc/systemd/system/{name}.d/*.conf"))
         seen.update({path: self._digest(path) for path in files})
         if seen.get("ActiveState") == "active":
             seen[OLD] = "yes" if _is_older(block.get(STARTED) or "0", files) else "no"
@@ -89,7 +91,7 @@ def _only(block: dict[str, str], keys: Sequence[str]) -> list[tuple[str, str]]:
     return [(key, block[key]) for key in keys if key in block]
 
 
-def _is_older(started: str, files: Sequence[str]) -> bool:
+def _is_older(started: str, files: Iterable[str]) -> bool:
     """Whether a unit runs since before one of its files was written.
 
     Args:
