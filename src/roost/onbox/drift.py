@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from roost.onbox.observe import DIGEST
 from roost.onbox.programs import Program
+from roost.onbox.sealing import HEX
 from roost.onbox.units import OLD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from roost.onbox.observe import Leaf, Seen
-
-HEX = frozenset("0123456789abcdef")
 
 
 def name_of(leaf: Leaf) -> str:

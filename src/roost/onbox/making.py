@@ -31,9 +31,8 @@ def begin(run: str, differs: list[Any]) -> None:
             it was.
     """
     if run:
-        folder = os.path.dirname(SEAL)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.chmod(folder, 0o700)
+        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+        os.chmod(FOLDER, 0o700)
         write_json(RUN, {"run": run, "differs": differs})
         if os.path.lexists(SEAL):
             os.replace(SEAL, FORMER)
@@ -79,7 +78,7 @@ def seal(request: Mapping[str, Any]) -> dict[str, Any]:
     noted = read_json(RUN)
     begun = noted.get("run")
     if begun is None and request["unbegun"] and not os.path.lexists(SEAL):
-        os.makedirs(os.path.dirname(SEAL), mode=0o700, exist_ok=True)
+        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     elif begun != request["run"]:
         return {"refused": f"another run has {'begun' if begun else 'ended'} on this box"}
     leaves = request["leaves"]
