@@ -222,8 +222,8 @@ print(json.dumps(touched))
 """
 
 
-def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[str, str]) -> None:
-    """The person's service manager starts the supervisor, which knows what was open."""
+def add_gate(laptop: Laptop, addresses: dict[str, str]) -> None:
+    """A key, a workspace, and the gate in it."""
     laptop.run(
         "[ -e ~/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519;"
         " roost init ~/work >/dev/null"
@@ -231,6 +231,11 @@ def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[s
     dialogue = [(r"\[y/N\]", "y"), (r"bob@\S+'s password: ", password("gate")), (r"\[y/N\]", "n")]
     added = laptop.answer(dialogue, f"roost add gate bob@{addresses['gate']}")
     assert added.returncode == 0, added.stdout + added.stderr
+
+
+def test_tunnels_are_there_again_after_a_login(laptop: Laptop, addresses: dict[str, str]) -> None:
+    """The person's service manager starts the supervisor, which knows what was open."""
+    add_gate(laptop, addresses)
     opened = laptop.run(
         "cd ~/work; roost tunnel open gate 2222:localhost:22 && roost tunnel autostart",
         check=False,
@@ -259,13 +264,7 @@ def test_another_user_of_the_laptop_gets_at_nothing(
     # Their run-time folder would go with their last log-out.
     people = "id ben || useradd --create-home --shell /bin/bash ben; loginctl enable-linger ann"
     exec_in(laptop.box, ["sh", "-c", people])
-    laptop.run(
-        "[ -e ~/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519;"
-        " roost init ~/work >/dev/null"
-    )
-    dialogue = [(r"\[y/N\]", "y"), (r"bob@\S+'s password: ", password("gate")), (r"\[y/N\]", "n")]
-    added = laptop.answer(dialogue, f"roost add gate bob@{addresses['gate']}")
-    assert added.returncode == 0, added.stdout + added.stderr
+    add_gate(laptop, addresses)
     opened = laptop.run(
         "cd ~/work; roost tunnel open gate ~/own.sock:localhost:22 0:localhost:22"
         " && roost proxy gate --domain corp.example --json",
