@@ -19,7 +19,8 @@ inventory = inventory
 # The roles that travel with roost; .roost is made again on every machine, and never committed.
 collections_path = .roost/collections:~/.ansible/collections:/usr/share/ansible/collections
 host_key_checking = True
-interpreter_python = auto_silent
+# The system's own, which has apt's bindings, whatever else a box has; nothing to look for.
+interpreter_python = /usr/bin/python3
 forks = 20
 # Seconds to wait for a login, and for sudo: a busy box takes more than the default of 10.
 timeout = 30

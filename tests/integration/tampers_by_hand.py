@@ -140,7 +140,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "a token of nobody": (
         "mkdir /var/lib/roost-jupyter/nobody2", "rmdir /var/lib/roost-jupyter/nobody2"
     ),
-    "wheel gone": _gone("/var/cache/jupyter_keeper-0.1.0-py3-none-any.whl"),
 }  # fmt: skip
 
 BY_HAND = [Tamper(name, do, undo) for name, (do, undo) in _WORDS.items()]

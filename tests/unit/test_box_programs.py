@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -232,31 +234,35 @@ def test_a_server_is_restarted_only_where_nothing_is_lost(
     assert server.in_use(policy) == expected
 
 
-def test_the_keeper_goes_where_the_python_is_new_enough(programs: dict[str, Any]) -> None:
+def test_the_keeper_goes_where_the_python_is_new_enough(
+    programs: dict[str, Any], tmp_path: Path
+) -> None:
     with_keeper = programs["release"].with_keeper
     config: dict[str, Any] = {
         "lock": "stock",
         "wheels": ["/a.whl"],
-        "keeper": {"wanted": True, "lock": "kept", "wheel": "/k.whl"},
+        "keeper": {"wanted": True, "lock": "kept", "wheel": "k.whl", "content": "/wA="},
     }
     notes: list[str] = []
-    assert with_keeper(config, (3, 11), notes) == ("kept", [Path("/a.whl"), Path("/k.whl")])
+    kept = tmp_path / "k.whl"
+    assert with_keeper(config, (3, 11), notes, tmp_path) == ("kept", [Path("/a.whl"), kept])
+    assert kept.read_bytes() == b"\xff\x00"
     assert notes == []
-    assert with_keeper(config, (3, 10), notes) == ("stock", [Path("/a.whl")])
+    assert with_keeper(config, (3, 10), notes, tmp_path) == ("stock", [Path("/a.whl")])
     assert "needs Python 3.11" in notes[0]
     config["keeper"]["wanted"] = False
-    assert with_keeper(config, (3, 13), notes)[0] == "stock"
+    assert with_keeper(config, (3, 13), notes, tmp_path)[0] == "stock"
 
 
 def test_the_wheel_that_travels_is_the_package() -> None:
     source = ROLES.parent / "packages" / "jupyter-keeper"
-    (wheel,) = (ROLES / "jupyter" / "files").glob("jupyter_keeper-*.whl")
+    (wheel,) = (ROLES / "jupyter" / "files").glob("jupyter_keeper-*.whl.base64")
     modules = {
         f"jupyter_keeper/{path.relative_to(source / 'src' / 'jupyter_keeper')}": path.read_bytes()
         for path in (source / "src" / "jupyter_keeper").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(wheel.read_bytes()))) as archive:
         packed = {n: archive.read(n) for n in archive.namelist() if n.startswith("jupyter_keeper/")}
         pages = {n: archive.read(n) for n in archive.namelist() if "/labextensions/" in n}
         metadata = next(archive.read(n) for n in archive.namelist() if n.endswith("/METADATA"))
@@ -268,6 +274,6 @@ def test_the_wheel_that_travels_is_the_package() -> None:
     version = re.search(rb"^Version: (.*)$", metadata, re.MULTILINE)
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     assert version is not None and version[1].decode() == project["version"]
-    assert wheel.name == f"jupyter_keeper-{project['version']}-py3-none-any.whl"
+    assert wheel.stem == f"jupyter_keeper-{project['version']}-py3-none-any.whl"
     variables = (ROLES / "jupyter" / "vars" / "main.yml").read_text()
-    assert f"__jupyter_keeper_wheel: {wheel.name}\n" in variables
+    assert f"__jupyter_keeper_wheel: {wheel.stem}\n" in variables

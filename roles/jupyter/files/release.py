@@ -7,12 +7,14 @@ leaves the server that people use as it was. Fed to the box's Python; see tasks/
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,9 +177,12 @@ def chosen(releases: Releases, wanted: str, *, rollback: bool) -> str:
 
 
 def with_keeper(
-    config: Mapping[str, Any], python: tuple[int, int], notes: list[str]
+    config: Mapping[str, Any], python: tuple[int, int], notes: list[str], folder: Path
 ) -> tuple[str, list[Path]]:
-    """The lock and the wheels of a release, with the notebook keeper where it is wanted."""
+    """The lock and the wheels of a release, with the notebook keeper where it is wanted.
+
+    The keeper's wheel is written to ``folder``.
+    """
     wheels = [Path(wheel) for wheel in config["wheels"]]
     keeper = config["keeper"]
     if not keeper["wanted"]:
@@ -185,7 +190,9 @@ def with_keeper(
     if python < KEEPER_PYTHON:
         notes.append("the notebook keeper needs Python 3.11: JupyterLab is stock on this box")
         return config["lock"], wheels
-    return keeper["lock"], [*wheels, Path(keeper["wheel"])]
+    wheel = folder / keeper["wheel"]
+    wheel.write_bytes(base64.b64decode(keeper["content"]))
+    return keeper["lock"], [*wheels, wheel]
 
 
 def leaves(releases: Releases, name: str) -> list[dict[str, Any]] | str:
@@ -212,29 +219,37 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
     runner = Runner(config["timeout"], settings)
     releases = Releases(Path(config["folder"]), Path(config["config"]), config["uv"], runner)
     result: dict[str, Any] = {"changed": False, "errors": [], "notes": [], "leaves": []}
-    extensions = config["extensions"]
-    lock, wheels = with_keeper(config, sys.version_info[:2], result["notes"])
-    if config["check"] and not all(wheel.is_file() for wheel in wheels):
-        return result | {"changed": True}  # the run itself carries them over first
     try:
-        wanted = release_name(lock, extensions, wheels, sys.version_info[:2])
-        name = chosen(releases, wanted, rollback=config["rollback"])
-        if not releases.complete(name):
-            result["changed"] = True
-            if not config["check"]:
-                releases.build(name, lock, extensions, wheels)
-        if releases.target("current") != name:
-            result["changed"] = True
-            if not config["check"]:
-                releases.switch(name)
-        if releases.folder.is_dir():
-            for old in releases.superseded():
-                result["changed"] = True
-                if not config["check"]:
-                    shutil.rmtree(old)
-        if not config["check"]:
-            result["leaves"] = leaves(releases, name)
+        with tempfile.TemporaryDirectory() as folder:
+            _put_in_order(releases, config, result, Path(folder))
     except (StepError, OSError) as error:
         fix = getattr(error, "fix", "")
         result["errors"].append(f"JupyterLab: {error}" + (f" -- {fix}" if fix else ""))
     return result
+
+
+def _put_in_order(
+    releases: Releases, config: Mapping[str, Any], result: dict[str, Any], folder: Path
+) -> None:
+    extensions, check = config["extensions"], config["check"]
+    lock, wheels = with_keeper(config, sys.version_info[:2], result["notes"], folder)
+    if check and not all(wheel.is_file() for wheel in wheels):
+        result["changed"] = True  # the run itself carries them over first
+        return
+    wanted = release_name(lock, extensions, wheels, sys.version_info[:2])
+    name = chosen(releases, wanted, rollback=config["rollback"])
+    if not releases.complete(name):
+        result["changed"] = True
+        if not check:
+            releases.build(name, lock, extensions, wheels)
+    if releases.target("current") != name:
+        result["changed"] = True
+        if not check:
+            releases.switch(name)
+    if releases.folder.is_dir():
+        for old in releases.superseded():
+            result["changed"] = True
+            if not check:
+                shutil.rmtree(old)
+    if not check:
+        result["leaves"] = leaves(releases, name)
