@@ -527,15 +527,105 @@ def test_undo_keeps_environments_and_kernels(bare: LiveBox) -> None:
     ]  # fmt: skip
 
 
-# A second release of the archive beside the box's own, as people add one for an older Python.
-OLDER_ARCHIVE = """
+# Where the packages of the release before the box's own come from.
+OLDER_SOURCES = """
+older_sources() {
+    if [ -s /etc/apt/sources.list ]; then
+        sed 's/trixie/bookworm/g' /etc/apt/sources.list >"$1/older.list"
+    else
+        sed 's/trixie/bookworm/g' /etc/apt/sources.list.d/debian.sources >"$1/older.sources"
+    fi
+}
+"""
+
+# A Python that neither the box nor its archive has, in the form in which uv downloads one: that of
+# the release before, which runs from any folder. The box's own apt learns nothing of it.
+PACK = f"""
 set -eu
-cd /etc/apt
-if [ -s sources.list ]; then
-    sed 's/trixie/bookworm/g' sources.list >sources.list.d/older.list
-else
-    sed 's/trixie/bookworm/g' sources.list.d/debian.sources >sources.list.d/older.sources
-fi
+{OLDER_SOURCES}
+mkdir -p /srv/pythons/web /srv/pythons/sources /srv/pythons/lists/partial /srv/pythons/tree
+cd /srv/pythons
+older_sources sources
+apt="apt-get -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$PWD/sources"
+apt="$apt -o Dir::State::lists=$PWD/lists"
+$apt update
+$apt download python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
+for package in *.deb; do dpkg-deb --extract "$package" tree; done
+rm tree/usr/lib/python3.11/sitecustomize.py
+mkdir python && mv tree/usr/bin tree/usr/lib python
+tar -czf web/python.tar.gz python
+sha256sum web/python.tar.gz
+"""
+
+
+def listed(box: LiveBox, digest: str) -> str:
+    """A list in the form of uv's own, with the packed Python alone."""
+    machine = root(box, "uname -m").strip()
+    return json.dumps({f"cpython-3.11.2-linux-{machine}-gnu": {
+        "name": "cpython", "arch": {"family": machine, "variant": None}, "os": "linux",
+        "libc": "gnu", "major": 3, "minor": 11, "patch": 2, "prerelease": "", "variant": None,
+        "build": None, "url": "http://127.0.0.1:8766/python.tar.gz", "sha256": digest,
+    }})  # fmt: skip
+
+
+# A cell, computed without any JupyterLab, by who owns the kernel.
+CELL = """
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name="offline")
+shown = []
+client.execute_interactive(
+    "import sys; print(*sys.version_info[:2], sys.base_prefix)",
+    output_hook=lambda message: shown.append(message["content"].get("text", "")), timeout=60)
+client.stop_channels()
+manager.shutdown_kernel(now=True)
+print("".join(shown), end="")
+"""
+
+
+def test_uv_downloads_an_interpreter_that_a_list_of_ones_own_names(bare: LiveBox) -> None:
+    box = bare
+    digest = root(box, PACK, timeout=300).splitlines()[-1].split()[0]
+    exec_in(box, ["systemd-run", "--quiet", "--collect", "--unit=test-pythons", "python3", "-m",
+                  "http.server", "8766", "--bind", "127.0.0.1", "--directory",
+                  "/srv/pythons/web"])  # fmt: skip
+    knock = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8766"]
+    wait_for(lambda: exec_in(box, knock, check=False).returncode == 0, "the server")
+
+    mine = {"name": "offline", "owner": "debian", "python": "3.11"}
+    wanted: dict[str, Any] = {"python_downloads_list": "http://127.0.0.1:8766/list.json"}
+    place = ["tee", "/srv/pythons/web/list.json"]
+    exec_in(box, place, input=listed(box, "0" * 64))
+    failed = play(box, ["python"], **wanted, python_environments=[mine, {"name": "plain"}])
+    assert failed.returncode == 2
+    (error,) = ast.literal_eval(failed.failed[0])
+    assert error.startswith("offline: Python 3.11 cannot be had: ")
+    assert "Hash mismatch" in error and f"Computed: {digest}" in error
+    assert "python_downloads_list" in error
+    assert root(box, f"{ENVS}/plain/bin/python -c 'import ipykernel; print(1)'") == "1\n"
+
+    exec_in(box, place, input=listed(box, digest))
+    done = play(box, ["python"], **wanted, python_environments=[mine])
+    assert done.returncode == 0, done.text
+    exec_in(box, ["tee", "/srv/pythons/cell.py"], input=CELL)
+    said = as_person(box, "debian", "~/.venvs/offline/bin/python /srv/pythons/cell.py").stdout
+    assert re.fullmatch(r"3 11 /opt/roost/python/cpython-3\.11\S*\n", said), said
+
+    # What is there already needs no server; what is not says which one was asked.
+    exec_in(box, ["systemctl", "stop", "test-pythons"])
+    more = [mine, {"name": "another", "python": "3.11"}, {"name": "other", "python": "3.10"}]
+    unreached = play(box, ["python"], **wanted, python_environments=more)
+    (error,) = ast.literal_eval(unreached.failed[0])
+    assert error.startswith("other: ") and "http://127.0.0.1:8766/list.json" in error
+    code = "import sys; print(*sys.version_info[:2])"
+    assert root(box, f"{ENVS}/another/bin/python -c '{code}'") == "3 11\n"
+    root(box, f"rm -r /opt/roost/python /srv/pythons {ENVS}/another {KERNELS}/another")
+
+
+# A second release of the archive beside the box's own, as people add one for an older Python.
+OLDER_ARCHIVE = f"""
+set -eu
+{OLDER_SOURCES}
+older_sources /etc/apt/sources.list.d
 apt-get update -q
 """
 
@@ -554,9 +644,11 @@ def test_an_interpreter_comes_from_the_archive_or_the_error_says_what_was_tried(
     unreached = play(box, ["python"], **(without | down))
     assert unreached.returncode == 2 and "127.0.0.1:9" in unreached.text
 
-    root(box, OLDER_ARCHIVE, timeout=300)
-    done = play(box, ["python"], **without)
+    # The archive comes before a download, which is not even tried then.
+    root(box, f"rm -r /opt/roost/python; {OLDER_ARCHIVE}", timeout=300)
+    done = play(box, ["python"], **(without | down))
     assert done.returncode == 0, done.text
+    assert root(box, "ls -d /opt/roost/python || true") == ""
     code = "import ipykernel, sys; print(*sys.version_info[:2], sys.base_prefix)"
     assert root(box, f"{ENVS}/older/bin/python -c '{code}'") == "3 11 /usr\n"
     assert kernel(box, f"{KERNELS}/older")["argv"][0] == f"{ENVS}/older/bin/python"

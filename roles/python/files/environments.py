@@ -114,7 +114,10 @@ class Builder:
         uv = config["uv"]
         self.uv = Uv(Path(uv["home"]), uv["version"], uv["wheel"], self.runner)
         self.interpreters = Interpreters(
-            self.uv, Path(config["interpreters_dir"]), config["downloads"]
+            self.uv,
+            Path(config["interpreters_dir"]),
+            config["downloads"],
+            config["downloads_list"],
         )
 
     def bring_in_order(self, *, check: bool) -> bool:

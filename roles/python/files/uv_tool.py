@@ -85,11 +85,13 @@ class Interpreters:
         uv: the uv that can download one.
         folder: where downloaded interpreters live, for everybody.
         downloads: whether uv may download.
+        downloads_list: address or path of the list of what can be downloaded; empty: uv's own.
     """
 
     uv: Uv
     folder: Path
     downloads: bool
+    downloads_list: str
 
     def find(self, wanted: str) -> Path | None:
         """An interpreter that is on the box: the system's, or one downloaded before."""
@@ -111,15 +113,16 @@ class Interpreters:
             return found
         if wanted.startswith("/"):
             raise StepError(f"there is no interpreter {wanted} on the box", "correct `python`")
-        tried = ["it is not installed", self._from_archive(wanted), self._download(wanted)]
-        found = self.find(wanted)
-        if found:
-            return found
-        reasons = "; ".join(reason for reason in tried if reason)
+        reasons = ["it is not installed"]
+        for get in (self._from_archive, self._download):
+            reasons.append(get(wanted))
+            found = self.find(wanted)
+            if found:
+                return found
         raise StepError(
-            f"Python {wanted} cannot be had: {reasons}",
+            f"Python {wanted} cannot be had: {'; '.join(reason for reason in reasons if reason)}",
             "name a version that the box's archive has, allow downloads (python_downloads), or "
-            "set python_install_mirror",
+            "set python_install_mirror or python_downloads_list",
         )
 
     def _from_archive(self, wanted: str) -> str:
@@ -140,19 +143,17 @@ class Interpreters:
     def _download(self, wanted: str) -> str:
         if not self.downloads:
             return "downloads are off (python_downloads)"
-        done = self.uv(
-            "python",
-            "install",
-            "--no-bin",
-            wanted,
-            env={"UV_PYTHON_DOWNLOADS": "manual", "UV_PYTHON_INSTALL_DIR": str(self.folder)},
-            check=False,
-        )
+        env = {"UV_PYTHON_DOWNLOADS": "manual", "UV_PYTHON_INSTALL_DIR": str(self.folder)}
+        if self.downloads_list:
+            env["UV_PYTHON_DOWNLOADS_JSON_URL"] = self.downloads_list
+        # Without the cache: a list that was corrected would be read in its old form for minutes.
+        words = ["python", "install", "--no-bin", "--no-cache", wanted]
+        done = self.uv(*words, env=env, check=False)
         if done.returncode == 0:
             return ""
-        causes = [re.sub(r"^\s*(error|Caused by): ", "", c) for c in done.stderr.splitlines()]
-        # What was wanted, from which address, and what came of it.
-        first, *rest = [c.strip() for c in causes if c.strip()] or ["nothing"]
+        # What was wanted, from which address, and what came of it. A cause may have many lines.
+        _, *causes = re.split(r"^\s*(?:error|cause|Caused by): ", done.stderr, flags=re.MULTILINE)
+        first, *rest = [" ".join(c.split()) for c in causes] or [done.stderr.strip() or "nothing"]
         told = [first, *[c for c in rest if "://" in c][:1], *rest[-1:]]
         return "uv says: " + ": ".join(dict.fromkeys(told))
 
