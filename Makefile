@@ -38,10 +38,11 @@ faults: ## an hour: a run cut off after every task, connections at random points
 	FAULT_ROUNDS=100 pytest --timeout 3600 tests/integration/test_cut_connections.py
 	python bench/tunnels.py faults --rounds 10
 
-bench: ## re-runs beside pyinfra and plain Ansible, tunnels beside autossh and ssh -L
+bench: ## re-runs beside pyinfra and plain Ansible, tunnels beside autossh; BENCH_QUICK=1: in brief
 	@tools/bootstrap.sh bench
 	python bench/reruns.py --json .cache/reruns.json
-	.cache/bench-peers/bin/python bench/plot.py .cache/reruns.json docs/pictures/reruns.svg docs/pictures/reruns.png
+	in=$${BENCH_QUICK:+.cache}; in=$${in:-docs/pictures}; \
+	.cache/bench-peers/bin/python bench/plot.py .cache/reruns.json $$in/reruns.svg $$in/reruns.png
 	python bench/tunnels.py recovery
 	python bench/tunnels.py throughput
 

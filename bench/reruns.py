@@ -1,9 +1,10 @@
 """What a run costs when nothing has changed: roost beside its peers, on the same boxes.
 
-    python bench/reruns.py [--boxes 1 4 8] [--rounds 5] [--many 200] [--once CONTENDER...]
+    python bench/reruns.py [--boxes 1 8] [--rounds 5] [--many 200] [--once CONTENDER...]
                            [--json FILE]
 
-``BENCH_QUICK=1`` takes one box and four, twice. One box is provisioned by roost and by each peer,
+``BENCH_QUICK=1`` takes one box, twice, and leaves out what runs Ansible's own modules and the way
+with a delay. One box is provisioned by roost and by each peer,
 each with about as many packages, files, links, accounts, environments and units as roost's roles
 place (bench/rerun/state.json is the peers'). Copies of it are what all of them run against, in
 turn, so that each meets what the machine does at that moment. A contender that fails has no figure
@@ -60,6 +61,7 @@ IMAGE = "localhost/roost-bench:provisioned"
 FLOOR = "ssh BOX true"
 # Where a connection is open already; every other one logs in anew.
 WARM = "roost up, connection open"
+SLOW = ("ansible", "ansible with mitogen")
 
 
 class FailedError(Exception):
@@ -283,10 +285,10 @@ def equip(workspace: Path, keys: Path) -> None:
 
 
 def first_runs(field: Field) -> dict[str, float]:
-    """Provision one bare box by the script and another by roost; seconds of each."""
+    """Provision a bare box by roost, and the next one, if any, by the script; seconds of each."""
     took = {}
-    runs: list[tuple[str, Contender]] = [("shell script", shell_script), ("roost up", roost("up"))]
-    for name, (label, run) in zip(field.names, runs, strict=True):
+    runs: list[tuple[str, Contender]] = [("roost up", roost("up")), ("shell script", shell_script)]
+    for name, (label, run) in zip(field.names, runs, strict=False):
         began = time.monotonic()
         run(Field(field.workspace, (name,), field.keys))
         took[label] = time.monotonic() - began
@@ -336,6 +338,32 @@ def copies(paths: Paths, names: Sequence[str], image: Image) -> Iterator[Copies]
         yield sandbox
     finally:
         sandbox.down()
+        sandbox.engine("rmi", IMAGE, check=False)
+
+
+def provisioned(
+    args: argparse.Namespace, folder: Path, keys: Path, results: dict[str, object]
+) -> Image:
+    """An image of a box that roost and the peers have provisioned.
+
+    The variables of its inventory are left in ``folder/vars``.
+    """
+    bare = ("byroost",) if args.quick else ("byroost", "byscript")
+    with boxes.start_boxes(*bare) as fresh:
+        maker = fresh["byroost"]
+        equip(maker.workspace.root, keys)
+        say("the first run on a bare box")
+        results["first"] = first_runs(Field(maker.workspace.root, bare, keys))
+        one = Field(maker.workspace.root, ("byroost",), keys)
+        say("the peers, once, to their own state")
+        first_time = {"script": shell_script, "ansible": ansible(), "pyinfra": pyinfra}
+        for label, run in first_time.items():
+            if not (args.quick and label in SLOW):
+                attempt(label, lambda: run(one))  # noqa: B023 - called at once
+        maker.sandbox.engine("commit", "--quiet", maker.now.container, IMAGE, timeout=600)
+        inventory = maker.workspace.root / "inventory" / "group_vars" / "all"
+        shutil.copytree(inventory, folder / "vars")
+        return Image(IMAGE, releases.parse(maker.now.release))
 
 
 def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -344,59 +372,52 @@ def bench(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     keys.mkdir()
     results: dict[str, object] = {"start": start_up(20)}
     names = [f"box{number}" for number in range(1, max(args.boxes) + 1)]
-    with boxes.start_boxes("byscript", "byroost") as fresh:
-        maker = fresh["byroost"]
-        equip(maker.workspace.root, keys)
-        field = Field(maker.workspace.root, ("byscript", "byroost"), keys)
-        results["first"] = first_runs(field)
-        one = Field(field.workspace, ("byroost",), keys)
-        say("the peers, once, to their own state")
-        first_time = {"script": shell_script, "ansible": ansible(), "pyinfra": pyinfra}
-        for label, run in first_time.items():
-            attempt(label, lambda: run(one))  # noqa: B023 - called at once
-        engine = maker.sandbox.engine
-        engine("commit", "--quiet", maker.now.container, IMAGE, timeout=600)
-        inventory = maker.workspace.root / "inventory" / "group_vars" / "all"
-        shutil.copytree(inventory, folder / "vars")
-        image = Image(IMAGE, releases.parse(maker.now.release))
-    try:
-        with copies(paths, names, image) as sandbox, contextlib.ExitStack() as stack:
-            root = sandbox.workspace.root
-            for file in ("people.yml", "environments.yml"):
-                shutil.copy(folder / "vars" / file, root / "inventory/group_vars/all" / file)
-            whole = Field(root, tuple(names), keys)
-            say("each to the state that it keeps, once on every copy")
-            for run in (shell_script, roost("up")):
-                run(whole)
-            results["again"] = {}
-            for count in args.boxes:
-                say(f"{count} boxes, {args.rounds} rounds")
-                without = () if count == args.boxes[0] else args.once
-                results["again"][str(count)] = measure(  # type: ignore[index]
-                    Field(root, tuple(names[:count]), keys), args.rounds, without
-                )
-            first = next(box for box in sandbox.boxes() if box.name == names[0])
-            if args.many:
-                say(f"the seals of {args.many} boxes")
-                alone = Field(root, (names[0],), keys)
-                attempt("many", lambda: results.update(many=many(alone, sandbox, args.many)))
-            port = stack.enter_context(delayed(first.host, first.port))
-            own = root / "inventory" / "host_vars" / f"{names[0]}.yml"
-            own.parent.mkdir(exist_ok=True)
-            own.write_text(json.dumps({"ansible_host": "127.0.0.1", "ansible_port": port}))
-            pinned = sandbox.workspace.known_hosts
-            keys_of_it = [line.split(" ", 1) for line in pinned.read_text().splitlines()]
-            with pinned.open("a") as file:
-                file.writelines(
-                    f"[127.0.0.1]:{port} {key}\n" for host, key in keys_of_it if host == first.host
-                )
+    image = provisioned(args, folder, keys, results)
+    with copies(paths, names, image) as sandbox:
+        root = sandbox.workspace.root
+        for file in ("people.yml", "environments.yml"):
+            shutil.copy(folder / "vars" / file, root / "inventory/group_vars/all" / file)
+        whole = Field(root, tuple(names), keys)
+        say("each to the state that it keeps, once on every copy")
+        for run in (shell_script, roost("up")):
+            run(whole)
+        results["again"] = {}
+        for count in args.boxes:
+            say(f"{count} boxes, {args.rounds} rounds")
+            everybody = count == args.boxes[0] and not args.quick
+            results["again"][str(count)] = measure(  # type: ignore[index]
+                Field(root, tuple(names[:count]), keys),
+                args.rounds,
+                () if everybody else args.once,
+            )
+        alone = Field(root, (names[0],), keys)
+        if args.many:
+            say(f"the seals of {args.many} boxes")
+            attempt("many", lambda: results.update(many=many(alone, sandbox, args.many)))
+        if not args.quick:
             say("one box, 50 ms of round trip")
-            far = Field(root, (names[0],), keys)
-            if attempt("roost up", lambda: roost("up")(far)):
-                results["far"] = measure(far, args.rounds, args.once)
-    finally:
-        engine("rmi", IMAGE, check=False)
+            with far_away(sandbox, alone):
+                if attempt("roost up", lambda: roost("up")(alone)):
+                    results["far"] = measure(alone, args.rounds, args.once)
     return results
+
+
+@contextlib.contextmanager
+def far_away(sandbox: Copies, field: Field) -> Iterator[None]:
+    """Let the way to the one box of ``field`` have a delay."""
+    (name,) = field.names
+    box = next(box for box in sandbox.boxes() if box.name == name)
+    with delayed(box.host, box.port) as port:
+        own = field.workspace / "inventory" / "host_vars" / f"{name}.yml"
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(json.dumps({"ansible_host": "127.0.0.1", "ansible_port": port}))
+        pinned = sandbox.workspace.known_hosts
+        keys_of_it = [line.split(" ", 1) for line in pinned.read_text().splitlines()]
+        with pinned.open("a") as file:
+            file.writelines(
+                f"[127.0.0.1]:{port} {key}\n" for host, key in keys_of_it if host == box.host
+            )
+        yield
 
 
 def say(text: str) -> None:
@@ -433,14 +454,14 @@ def median(times: Sequence[float]) -> float:
 def main() -> None:
     quick = bool(os.environ.get("BENCH_QUICK"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--boxes", type=int, nargs="+", default=[1, 4] if quick else [1, 4, 8])
+    parser.add_argument("--boxes", type=int, nargs="+", default=[1] if quick else [1, 8])
     parser.add_argument("--rounds", type=int, default=2 if quick else 5)
     parser.add_argument("--many", type=int, default=0 if quick else 200, metavar="BOXES")
-    slow = ["ansible", "ansible with mitogen"]
     parser.add_argument(
-        "--once", nargs="*", default=slow if quick else slow[1:], metavar="CONTENDER",
+        "--once", nargs="*", default=SLOW, metavar="CONTENDER",
         help="who meets the first number of boxes alone",
     )  # fmt: skip
+    parser.set_defaults(quick=quick)
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     args = parser.parse_args()
     # As after Ctrl-C: the boxes go, too.
