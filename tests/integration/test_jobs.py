@@ -133,6 +133,7 @@ def test_what_cannot_be_is_refused_in_words(bench: LiveBox) -> None:
         ("run", "box", "-n", "a b", "--", "true"): (2, "'a b' cannot be the name of a job"),
         ("run", "box", "-n", "a.b", "--", "true"): (2, "'a.b' cannot be the name of a job"),
         ("run", "box", "--"): (2, "there is no command to run"),
+        ("run", "box", "python", "x.py"): (2, "after --: roost run ... -- python ..."),
         ("run", "box", "--dir", "nowhere", "--", "true"): (1, "there is no folder"),
         ("run", "box", "--venv", "none", "--", "true"): (1, "no virtual environment none"),
         ("run", "box", "--env", "=x", "--", "true"): (2, "no variable is named"),

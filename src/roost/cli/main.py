@@ -109,7 +109,10 @@ def _verb(argv: Sequence[str]) -> str | None:
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     """Parse; what stands after ``--`` is another program's, and argparse never sees it."""
     if "--" not in argv:
-        return parser.parse_args(argv)
+        args, left = parser.parse_known_args(argv)
+        if left and hasattr(args, "words") and not left[0].startswith("-"):
+            parser.error(f"a command stands after --: roost {args.command} ... -- {left[0]} ...")
+        return parser.parse_args(argv) if left else args
     at = argv.index("--")
     args = parser.parse_args(argv[:at])
     if not hasattr(args, "words"):
