@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from cli import roost, set_playbook
+from cli import ROOST, roost, root, set_playbook
 
 from boxes import LiveBox, exec_in
+from roost import process
 
 pytestmark = pytest.mark.box
 
@@ -18,6 +23,28 @@ FILE = """
 """
 
 
+@pytest.fixture
+def cron(box: LiveBox) -> Iterator[str]:
+    """The command of the documented line; its paths lead to the workspace and to the program."""
+    page = Path(__file__).parents[2] / "docs" / "seal.md"
+    (command,) = re.findall(r"^0 7 \* \* \* (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    home = Path.home()
+    links = {home / "machines": root(box), home / ".local/bin/roost": Path(ROOST)}
+    (home / ".local" / "bin").mkdir(parents=True, exist_ok=True)
+    for link, target in links.items():
+        link.symlink_to(target)
+    yield command
+    for link in links:
+        link.unlink()
+
+
+def mail(command: str) -> str:
+    """What cron would send (cron(8): all output), in the environment of crontab(5)."""
+    env = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    done = process.run(["/bin/sh", "-c", command], env=env, check=False, timeout=120)
+    return done.stdout + done.stderr
+
+
 def seal_in_status(box: LiveBox) -> tuple[str, list[str], str]:
     """What ``roost status`` says of the seal: the state, what differs, and the table's word."""
     (one,) = json.loads(roost(box, "status", "--json").stdout)
@@ -26,7 +53,7 @@ def seal_in_status(box: LiveBox) -> tuple[str, list[str], str]:
     return one["seal"], [d["thing"] for d in one["differs"]], word
 
 
-def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
+def test_what_differs_is_named_and_nothing_changes(box: LiveBox, cron: str) -> None:
     exec_in(box, ["apt-get", "update", "--quiet=2"], timeout=120)
     exec_in(box, ["apt-get", "install", "--quiet=2", "--yes", "python3"], timeout=300)
     set_playbook(box, FILE)
@@ -44,8 +71,10 @@ def test_what_differs_is_named_and_nothing_changes(box: LiveBox) -> None:
     assert (fine.returncode, fine.stdout) == (0, "")
     assert "1 box in order, 1 thing verified" in fine.stderr
     assert seal_in_status(box) == ("in order", [], "ok")
+    assert mail(cron) == ""
 
     exec_in(box, ["sh", "-c", "echo wrong > /etc/kept"])
+    assert re.search(r"^box +/etc/kept +content", mail(cron), re.MULTILINE)
     assert seal_in_status(box) == ("differs", ["/etc/kept"], "drift")
     drifted = roost(box, "check", "--diff")
     assert drifted.returncode == 2
