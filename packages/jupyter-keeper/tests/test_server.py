@@ -344,6 +344,34 @@ def test_left_in_the_moment_of_running(server: Server, name: str) -> None:
     run(test)
 
 
+@pytest.mark.timeout(120)
+def test_busy_while_it_computes_whatever_is_asked_beside(
+    new_server: Callable[..., Server],
+) -> None:
+    """What the kernel answers beside a cell makes it idle to the stock server, which ends it."""
+    server = new_server(
+        "--MappingKernelManager.cull_idle_timeout=6", "--MappingKernelManager.cull_interval=1"
+    )
+
+    async def test() -> None:
+        path = server.notebook("import time; time.sleep(18); print('late')")
+        page = await Page(server, path).open()
+        page.run(0)
+        await page.until(lambda: page.got("execute_input"))
+        page.send("control", "usage_request", {})
+        await page.until(lambda: page.got("usage_reply"))
+        await page.close()
+        newcomer = await Page(server, path).open(kernel=False)
+        await newcomer.idle()
+        assert newcomer.text() == "late\n"
+        await newcomer.close()
+        # And once it is idle it is ended.
+        while await server.request("GET", "/api/kernels"):
+            await asyncio.sleep(0.1)
+
+    run(test)
+
+
 def test_shut_down_while_it_runs(server: Server, name: str) -> None:
     async def test() -> None:
         path = server.notebook(printing(count=1000, pause=0.05), name=name)

@@ -193,6 +193,7 @@ class KeeperConnection(ZMQChannelsWebsocketConnection):
         if not self.channels:
             return
         self._listener.connections.add(self)
+        self._listener.correct_state()
         if self.kernel_manager.execution_state == "busy":
             self.send_as_kernel("status", {"execution_state": "busy"}, {})
         self._listener.questions.put_to(self)

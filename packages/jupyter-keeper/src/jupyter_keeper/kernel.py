@@ -39,6 +39,8 @@ class KernelListener:
         self._manager = manager
         self._runs: dict[str, Run] = {}
         self._current: dict[tuple[Notebook, str], Run] = {}
+        self._executing: set[str] = set()
+        self._corrected = False
         self._widgets = OutputWidgets(keeper.new_outputs)
         self._widget_timer: asyncio.TimerHandle | None = None
         self._shell: Any = None
@@ -99,8 +101,20 @@ class KernelListener:
         if run is not None:
             run.echo_until = time.monotonic() + ECHO_WAIT
 
+    def correct_state(self) -> None:
+        """Have the server know a kernel as busy while it executes.
+
+        To the server it is idle as soon as the kernel has answered anything beside that: what a
+        page asks of it on the control channel or in a subshell, as the sidebar that shows a
+        kernel's memory does. A kernel that counts as idle may be culled.
+        """
+        if self._executing and self._manager.execution_state != "busy":
+            self._manager.execution_state = "busy"
+            self._corrected = True
+
     def look_after(self) -> None:
         """Follow the kernel when it moved to other ports, leave it when it is gone."""
+        self.correct_state()
         if self.kernel_id not in self._manager.parent:
             self._end_all("The kernel was shut down")
             self.close()
@@ -161,6 +175,7 @@ class KernelListener:
 
     def _unsubscribe(self) -> None:
         self.kernel_session = ""
+        self._executing.clear()
         self.questions.forget()
         if self._nudging is not None:
             self._nudging.cancel()
@@ -183,6 +198,8 @@ class KernelListener:
         self.kernel_session = header["session"]
         self._stop_waiting()
         run = self._runs.get(parent)
+        if kind == "status" and message["parent_header"].get("msg_type") == "execute_request":
+            self._on_execution(parent, busy=content["execution_state"] == "busy")
         if kind in OUTPUT_TYPES:
             self._on_output(kind, content, run, message["parent_header"])
         elif kind.startswith("comm_"):
@@ -195,6 +212,16 @@ class KernelListener:
             self.questions.forget(parent)
             self._send_widgets()
             self._save_widgets()
+
+    def _on_execution(self, parent: str, *, busy: bool) -> None:
+        if busy:
+            self._executing.add(parent)
+            return
+        self._executing.discard(parent)
+        if self._corrected and not self._executing:
+            # The server may have heard of the end before we corrected it.
+            self._manager.execution_state = "idle"
+            self._corrected = False
 
     def _on_output(
         self,
@@ -255,6 +282,7 @@ class KernelListener:
     def _end_all(self, note: str) -> None:
         """The kernel is another one now, or none."""
         self.questions.forget()
+        self._executing.clear()
         for run in self.unfinished():
             if note:
                 text = f"{note} while this cell was running.\n"

@@ -50,20 +50,29 @@ class Lab:
         self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
 
     def open(self, *, kernel: bool = True) -> Lab:
-        self.page.goto(self._url)
-        self._expect(self.cell())
-        if not kernel:
-            return self
-        # Either the kernel is idle, or it is busy with what an earlier page has started.
-        status = re.compile(r"\| (Idle|Busy)")
-        self._expect(self.page.locator("#jp-main-statusbar", has_text=status))
-        return self
+        parts = [self.cell()]
+        if kernel:
+            # Either the kernel is idle, or it is busy with what an earlier page has started.
+            status = re.compile(r"\| (Idle|Busy)")
+            parts.append(self.page.locator("#jp-main-statusbar", has_text=status))
+        asked = False
 
-    def _expect(self, locator: Locator) -> None:
-        try:
-            expect(locator).to_be_visible()
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self._state()}") from None
+        def there() -> bool:
+            nonlocal asked
+            # Chromium drops what it loads when any network of the machine comes or goes, such as
+            # a container's.
+            dropped = any("ERR_NETWORK_CHANGED" in said for said in self.console)
+            if dropped or not asked:
+                asked = False
+                self.console.clear()
+                self.page.goto(self._url)
+                asked = True
+            for part in parts:
+                expect(part).to_be_visible(timeout=2_000)
+            return True
+
+        self.wait(there, 2 * PATIENCE)
+        return self
 
     def close(self) -> None:
         self.context.close()
