@@ -12,13 +12,23 @@ import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from relay import Relay
-from support import Page, Server, as_text, flooding, lines, printing
+from support import (
+    Page,
+    Server,
+    as_text,
+    flooding,
+    is_complete,
+    lines,
+    printing,
+    printing_until,
+)
 
 OUTPUTS = ("stream", "display_data", "execute_result", "error", "update_display_data")
 
@@ -350,11 +360,11 @@ def test_busy_while_it_computes_whatever_is_asked_beside(
 ) -> None:
     """What the kernel answers beside a cell makes it idle to the stock server, which ends it."""
     server = new_server(
-        "--MappingKernelManager.cull_idle_timeout=6", "--MappingKernelManager.cull_interval=1"
+        "--MappingKernelManager.cull_idle_timeout=3", "--MappingKernelManager.cull_interval=1"
     )
 
     async def test() -> None:
-        path = server.notebook("import time; time.sleep(18); print('late')")
+        path = server.notebook("import time; time.sleep(9); print('late')")
         page = await Page(server, path).open()
         page.run(0)
         await page.until(lambda: page.got("execute_input"))
@@ -405,6 +415,34 @@ def test_two_pages_and_copies_of_one_notebook(server: Server, name: str) -> None
         await other.close()
 
     run(test)
+
+
+def test_two_people_each_with_a_server_of_their_own(
+    server: Server, name: str, tmp_path: Path
+) -> None:
+    """The one who only looks sees it grow, and takes nothing away."""
+    theirs = Server(tmp_path)
+    theirs.root = server.root
+
+    async def test() -> None:
+        path = server.notebook(printing_until(f"{name}.stop"), name=name)
+        page = await Page(server, path).open()
+        reader = await Page(theirs, path).open(kernel=False)
+        page.run(0)
+        await reader.until(lambda: "line 5\n" in reader.text())
+        (server.root / f"{name}.stop").touch()
+        await page.idle()
+        for looking in (page, reader):
+            await looking.until(lambda looking=looking: is_complete(looking.text()))
+        await page.until(lambda: is_complete(server.saved_text(name=name)))
+        await reader.close()
+        await page.close()
+
+    try:
+        theirs.start()
+        run(test)
+    finally:
+        theirs.stop()
 
 
 def test_thousands_of_small_outputs(server: Server, name: str) -> None:
