@@ -133,6 +133,15 @@ def test_nobody_is_asked_about_news(bench: LiveBox) -> None:
     assert said["schema"]["properties"]["fetchNews"]["default"] == "false"
 
 
+def test_what_a_server_and_its_kernels_use_is_shown(bench: LiveBox) -> None:
+    with tunnel(bench, "ann") as server:
+        told = server._request("GET", "/api/metrics/v1")
+        page = server._request("GET", "/lab/api/extensions")
+    assert told["rss"] > 0 and told["cpu_percent"] >= 0
+    shown = {e["name"]: e["enabled"] for e in page}
+    assert shown["@jupyter-server/resource-usage"]
+
+
 def test_a_terminal_works_and_leads_nobody_to_root(bench: LiveBox) -> None:
     with tunnel(bench, "debian") as server:
         name = server._request("POST", "/api/terminals")["name"]
@@ -245,8 +254,16 @@ def test_limits_of_all_and_of_one(bench: LiveBox) -> None:
 
 def test_culling_ends_the_idle_kernel_and_never_the_busy_one(bench: LiveBox) -> None:
     # Not shorter: a kernel that has just started is idle until somebody connects to it.
-    assert play(bench, ["jupyter"], jupyter_cull_idle=5).returncode == 0
+    shortly = {"jupyter_cull_idle": 5, "jupyter_cull_connected": True}
+    assert play(bench, ["jupyter"], **shortly).returncode == 0
     with tunnel(bench, "bob") as server, running(server, "while True: pass") as busy:
+        # As the sidebar does that shows a kernel's memory; the answer's end is not the cell's.
+        with server.connect(busy.id, "aside") as aside:
+            ask = notebook._execute_request("", "aside")
+            header = ask["header"] | {"msg_type": "usage_request"}
+            aside.send(json.dumps(ask | {"header": header, "content": {}, "channel": "control"}))
+            while "usage_reply" not in str(aside.recv(timeout=60)):
+                pass
         with server.kernel() as idle:
             idle.execute("1")
             ids = lambda: {k["id"] for k in server.running_kernels()}  # noqa: E731
