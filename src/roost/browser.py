@@ -80,14 +80,14 @@ def _serve_once(server: socket.socket, path: str, address: str, deadline: float)
     while (left := deadline - time.monotonic()) > 0:
         server.settimeout(left)
         try:
-            connection, peer = server.accept()
+            connection, _ = server.accept()
         except TimeoutError:
             return False
         with connection, contextlib.suppress(OSError):
             # Browsers open connections ahead of time and say nothing on them.
             connection.settimeout(2.0)
             asked = connection.recv(8192).split(b" ")
-            mine = ports.is_ours(peer[1], server.getsockname()[1])
+            mine = ports.is_ours(connection)
             if mine and asked[:2] == [b"GET", path.encode()]:
                 header = f"Location: {address}\r\n"
                 connection.sendall(_ANSWER.format(status="303 See Other", header=header).encode())

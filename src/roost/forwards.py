@@ -27,10 +27,12 @@ class Allow:
     Attributes:
         public: listen where other machines reach it.
         privileged: listen on a port below 1024.
+        shared: listen on a port of the box, which every user of the box can connect to.
     """
 
     public: bool = False
     privileged: bool = False
+    shared: bool = False
 
 
 NOTHING_SPECIAL = Allow()
@@ -49,8 +51,8 @@ def checked(forward: Forward, allow: Allow = NOTHING_SPECIAL) -> Forward:
     """``forward`` with its listening address written out.
 
     Raises:
-        UsageError: it listens where other machines reach it, or below port 1024, and that is
-            not allowed.
+        UsageError: it listens where other machines or the box's other users reach it, or below
+            port 1024, and that is not allowed.
     """
     if forward.listen.startswith("/"):
         return forward
@@ -62,6 +64,13 @@ def checked(forward: Forward, allow: Allow = NOTHING_SPECIAL) -> Forward:
             f"the forward {forward} listens at {host}, {side}",
             why="every machine that reaches it there could use it",
             fix="leave the address out for loopback alone, or say --public",
+        )
+    if loopback and forward.kind is ForwardKind.REMOTE and not allow.shared:
+        raise UsageError(
+            f"the forward {forward} listens at a port of the box",
+            why="every user of the box could connect to it: sshd does not ask who comes",
+            fix="take a socket of your own there, such as R:/home/YOU/NAME.sock:"
+            f"{forward.target}, or say --shared",
         )
     if 0 < int(port) < _FIRST_UNPRIVILEGED and not allow.privileged:
         raise UsageError(
@@ -86,7 +95,7 @@ def named(spec: str) -> Forward:
     Raises:
         UsageError: the text is no forward.
     """
-    return checked(Forward.parse(spec), Allow(public=True, privileged=True))
+    return checked(Forward.parse(spec), Allow(public=True, privileged=True, shared=True))
 
 
 def check_free(forward: Forward, box: Box, known: Sequence[Status], *, verb: str = "") -> None:

@@ -7,11 +7,12 @@ import json
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roost import files, process
+from roost import files, peers, process
 from roost.errors import RoostError
 
 LOOPBACK = "127.0.0.1"
@@ -132,31 +133,23 @@ class PortMemory:
             return {}
 
 
-def is_ours(port: int, peer_port: int) -> bool:
-    """Whether this user, or root, made the connection on loopback from ``port`` to ``peer_port``.
+def is_ours(connection: socket.socket) -> bool:
+    """Whether a process of this user, or of root, made the accepted loopback ``connection``.
 
-    Also false where the system does not say whose it is.
+    Also false where the system does not say whose it is; macOS says it of this user's own alone.
     """
-    return user_of_connection(port, peer_port) in {0, os.getuid()}
-
-
-def user_of_connection(port: int, peer_port: int) -> int | None:
-    """The user id behind a connection on loopback from ``port`` to ``peer_port``.
-
-    None where the system does not say; on macOS it says so for this user's own ones alone.
-    """
-    if Path("/proc/net/tcp").exists():
-        ends = (port, peer_port)
-        return next((s.user for s in _sockets() if (s.port, s.peer_port) == ends), None)
-    spec = f"-iTCP:{port}"
+    if sys.platform == "linux":
+        return peers.is_ours(connection)
+    port, peer_port = connection.getsockname()[1], connection.getpeername()[1]
+    spec = f"-iTCP:{peer_port}"
     done = process.run(["lsof", "-nP", spec, "-sTCP:ESTABLISHED", "-Fun"], check=False, timeout=10)
     user = None
     for line in done.stdout.splitlines():
         if line.startswith("u"):
             user = int(line[1:])
-        elif line.startswith("n") and f":{port}->" in line and line.endswith(f":{peer_port}"):
-            return user
-    return None
+        elif line.startswith("n") and f":{peer_port}->" in line and line.endswith(f":{port}"):
+            return user in {0, os.getuid()}
+    return False
 
 
 @dataclass(frozen=True)

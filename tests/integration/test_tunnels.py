@@ -19,6 +19,7 @@ from tunnel_rig import (
     behind,
     carriers,
     connect,
+    doors,
     free_port,
     give_speaker,
     ours,
@@ -65,11 +66,12 @@ def test_carries_ports_sockets_and_socks_and_leaves_nothing(
         assert proxied.recv(10)[1] == 0
         proxied.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert proxied.recv(8) == b"HTTP/1.0"
-    assert len(carriers(tunnels)) == 1
+    assert len(carriers(tunnels)) == len(doors(tunnels)) == 1
 
     tunnels.close([s.id for s in tunnels.list()])
 
     assert not ours(tunnels)
+    assert not doors(tunnels)
     for port in (first, second, socks):
         with pytest.raises(ConnectionRefusedError):
             connect(port)

@@ -22,7 +22,7 @@ from roost import inventory, ports, process, ssh
 from roost.model import Box, Fleet, Forward
 from roost.paths import Paths
 from roost.supervisor.protocol import Status
-from roost.supervisor.session import ssh_processes
+from roost.supervisor.processes import processes, ssh_processes
 from roost.tunnels import Tunnels
 
 T = TypeVar("T")
@@ -140,6 +140,7 @@ def tunnels(paths: Paths) -> Iterator[Tunnels]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         client.close([s.id for s in client.list()])
+        assert not doors(client)
         wait_for(lambda: not ours(client) and not supervisors(client))
 
 
@@ -171,6 +172,16 @@ def ours(client: Tunnels) -> list[tuple[int, list[str]]]:
 def carriers(client: Tunnels) -> list[int]:
     """The ssh processes that carry forwards."""
     return [pid for pid, argv in ours(client) if "-N" in argv]
+
+
+def doors(client: Tunnels) -> list[int]:
+    """The processes that guard the local ports of the client's tunnels."""
+    mark = f"{client.places.runtime}/"
+    return [
+        pid
+        for pid, argv in processes()
+        if "roost.supervisor.door" in argv and any(a.startswith(mark) for a in argv)
+    ]
 
 
 def supervisors(client: Tunnels) -> list[int]:

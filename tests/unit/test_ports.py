@@ -19,7 +19,6 @@ from roost.ports import (
     is_free,
     next_free,
     sending,
-    user_of_connection,
 )
 
 
@@ -48,16 +47,6 @@ def test_a_port_that_was_used_a_moment_ago_is_free() -> None:
             accepted.close()
             client.recv(1)
     assert is_free(port)
-
-
-def test_knows_whose_connection_it_is() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_connection(server.getsockname()) as client,
-    ):
-        port, peer = client.getsockname()[1], server.getsockname()[1]
-        assert user_of_connection(port, peer) == os.getuid()
-        assert user_of_connection(port, 1) is None
 
 
 def test_sees_what_nobody_has_acknowledged() -> None:

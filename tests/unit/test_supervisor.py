@@ -26,8 +26,8 @@ from roost.supervisor import network, pac, probe, session
 from roost.supervisor.daemon import Lock, Supervisor
 from roost.supervisor.doubt import grace
 from roost.supervisor.failure import diagnose
+from roost.supervisor.processes import ssh_processes
 from roost.supervisor.protocol import Places, Status, Wish, ensure_private, places
-from roost.supervisor.session import ssh_processes
 from roost.supervisor.way import Way, first_hop
 
 WISH = Wish("gpu1", "/w/.roost/ssh_config", ("127.0.0.1:6006:localhost:6006", "D:127.0.0.1:8157"))

@@ -47,7 +47,6 @@ def register(sub: Verbs, common: argparse.ArgumentParser) -> None:
 
 def proxy(ctx: Context, args: argparse.Namespace) -> int:
     """Open the proxy, and say how to use it."""
-    from roost import neighbours
     from roost import proxy as proxies
     from roost.proxy_browser import start
     from roost.tunnels import Tunnels
@@ -72,8 +71,6 @@ def proxy(ctx: Context, args: argparse.Namespace) -> int:
     if args.browser:
         name = "" if args.browser == ANY else args.browser
         start(ctx.paths, ctx.environ, gateway.name, found.pac_url, program=name)
-    if others := neighbours.warning(found.port, neighbours.others()):
-        ctx.out.note(others)
     ctx.out.note(f"open until: roost tunnel close {gateway.name}")
     return ExitCode.OK
 

@@ -68,9 +68,9 @@ def _register_open(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         description="Open forwards to a box and return when they answer. They stay until "
         "`roost tunnel close`: through sleep, another network, a reboot of the box.",
         epilog="A SPEC is written as ssh writes it: 6006:localhost:6006 (local), "
-        "R:52698:localhost:52698 (remote), D:8157 (SOCKS), with a socket in place of a port: "
-        "8888:/run/app.sock, /tmp/db.sock:localhost:5432. The word rmate stands for the remote "
-        "forward by which `rmate FILE` on the box opens files in the editor here.",
+        "R:/home/me/own.sock:localhost:9000 (remote), D:8157 (SOCKS), with a socket in place of "
+        "a port: 8888:/run/app.sock, /tmp/db.sock:localhost:5432. The word rmate stands for the "
+        "remote forward by which `rmate FILE` on the box opens files in the editor here.",
     )
     parser.add_argument("box", metavar="BOX", help="a box of the inventory")
     parser.add_argument(
@@ -82,6 +82,9 @@ def _register_open(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--public", action="store_true", help="allow addresses that other machines reach"
+    )
+    parser.add_argument(
+        "--shared", action="store_true", help="allow ports on the box, which all of its users reach"
     )
     parser.add_argument("--privileged", action="store_true", help="allow ports below 1024")
     parser.set_defaults(handler=open_tunnel)
@@ -101,7 +104,7 @@ def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
         editor = rmate.forward(way.config, way.box, fleet=way.fleet)
         wanted.append(([editor], tunnels.Purpose(rmate.LABEL)))
     client = tunnels.Tunnels(ctx.paths, ctx.environ)
-    allow = Allow(public=args.public, privileged=args.privileged)
+    allow = Allow(args.public, args.privileged, args.shared)
     for some, purpose in wanted:
         for status in client.open(
             way.box, way.config, some, fleet=way.fleet, purpose=purpose, allow=allow
@@ -112,19 +115,12 @@ def open_tunnel(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _say_open(ctx: Context, status: Status) -> None:
-    from roost import neighbours, ports, rmate
-    from roost.model import Forward, ForwardKind
+    from roost import ports, rmate
 
     for forward in status.forwards:
         ctx.out.line(forward.spec)
         if forward.state == "refused":
             ctx.out.note(f"  {forward.why}; the tunnel is open and waits for it")
-        # What a single port leads to may ask for a password; this one leads everywhere.
-        parsed = Forward.parse(forward.spec)
-        if parsed.kind is ForwardKind.DYNAMIC:
-            port = int(parsed.listen.rpartition(":")[2])
-            if others := neighbours.warning(port, neighbours.others()):
-                ctx.out.note(f"  {others}")
     if status.label == rmate.LABEL and ports.is_free(rmate.EDITOR_PORT):
         ctx.out.note(
             f"  no editor listens at port {rmate.EDITOR_PORT} of this machine yet: start its "

@@ -8,13 +8,16 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from roost import process
 from roost.errors import ProcessError
 from roost.model import Forward, ForwardKind
+from roost.supervisor import guard
+from roost.supervisor.guard import Guard
 from roost.supervisor.probe import CANARY_TARGET
+from roost.supervisor.processes import ssh_processes
 from roost.supervisor.protocol import Places, Wish
 
 # Ahead of the workspace's own config, because ssh takes the first value it meets. It holds for
@@ -50,8 +53,15 @@ def arguments(wish: Wish, places: Places) -> list[str]:
         *("-o", "StreamLocalBindMask=0177", "-o", "GatewayPorts=no"),
         *("-L", f"{_literal(str(places.canary(wish.id)))}:{CANARY_TARGET}"),
     ]
-    for forward in wish.parsed:
-        options += [f"-{forward.kind.value}", _side_by_side(forward)]
+    for number, forward in enumerate(wish.parsed):
+        if not guard.guarded(forward):
+            options += [f"-{forward.kind.value}", _side_by_side(forward)]
+            continue
+        inner = _literal(str(guard.behind(forward, number, wish, places)))
+        # ssh listens for SOCKS at ports alone, so the door does that: each connection is one that
+        # it asks ssh for.
+        dynamic = forward.kind is ForwardKind.DYNAMIC
+        options += ["-M", "-S", inner] if dynamic else ["-L", f"{inner}:{forward.target}"]
     return ["ssh", *options, wish.box]
 
 
@@ -97,6 +107,7 @@ class Session:
         self.pid = pid
         self.log = log
         self._child = child
+        self._guard: Guard | None = None
 
     @classmethod
     def start(cls, wish: Wish, places: Places, env: Mapping[str, str]) -> Session:
@@ -107,7 +118,9 @@ class Session:
             OSError: its files cannot be written.
         """
         write_config(wish, places)
-        places.canary(wish.id).unlink(missing_ok=True)
+        # An ssh that was killed leaves them; the next one takes no control socket that is there.
+        for left_over in (places.canary(wish.id), places.control(wish.id)):
+            left_over.unlink(missing_ok=True)
         path = places.ssh_log(wish.id)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         # A file, not a pipe: ssh goes on writing when the supervisor is gone.
@@ -117,20 +130,48 @@ class Session:
             )
         return cls(child.pid, path, child)
 
+    async def open_door(self, wish: Wish, places: Places) -> None:
+        """Have this user's connections let in, now that ssh listens.
+
+        Where that fails the session runs no more, and ``complaint`` says why.
+
+        Raises:
+            OSError: the log cannot be written.
+        """
+        if self._child is None:
+            self._guard = Guard.find(self._config, self.pid)
+        if self._guard is None:
+            with self.log.open("a") as log:
+                self._guard = Guard.start(wish, places, self.pid, log)
+        if self._guard is not None:
+            await self._guard.opened()
+
+    @property
+    def _config(self) -> Path:
+        return self.log.with_suffix(".conf")
+
     def running(self) -> bool:
-        """Whether it still runs; a child that has ended is reaped."""
+        """Whether it still runs, with its door; a child that has ended is reaped."""
+        return self._ssh_runs() and not self._door_is_gone()
+
+    def _ssh_runs(self) -> bool:
         if self._child is not None:
             return self._child.poll() is None
-        return is_running(self.pid, str(self.log.with_suffix(".conf")))
+        return is_running(self.pid, str(self._config))
+
+    def _door_is_gone(self) -> bool:
+        return self._guard is not None and not self._guard.running()
 
     def complaint(self) -> str:
         """The end of what it wrote."""
+        lost = "the process that guards its ports ended\n"
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 4_000))
-                return file.read().decode("utf-8", "replace")
+                said = file.read().decode("utf-8", "replace")
         except OSError:
-            return ""
+            said = ""
+        return lost + said if self._ssh_runs() and self._door_is_gone() else said
 
     def trim_log(self) -> None:
         """Keep the log small: ssh writes a line whenever the box refuses a connection."""
@@ -159,7 +200,7 @@ class Session:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
             for _ in range(100):
-                if not self.running():
+                if not self._ssh_runs():
                     break
                 await asyncio.sleep(0.01)
             else:
@@ -167,6 +208,8 @@ class Session:
             break
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        if door := self._guard or Guard.find(self._config, self.pid):
+            await door.end()
 
 
 def remove_left_over_sockets(wish: Wish, places: Places, env: Mapping[str, str]) -> None:
@@ -197,33 +240,3 @@ def find(places: Places) -> dict[str, list[tuple[int, list[str]]]]:
             if mark.suffix == ".conf" and "-N" in argv:
                 found.setdefault(mark.stem, []).append((pid, argv))
     return found
-
-
-def ssh_processes(pids: list[int] | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Our user's ssh processes with their arguments: all of them, or those among ``pids``."""
-    if not Path("/proc/self/cmdline").exists():
-        yield from _by_ps(pids)
-        return
-    numbers = pids or [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
-    for pid in numbers:
-        try:
-            folder = Path(f"/proc/{pid}")
-            raw = folder.joinpath("cmdline").read_bytes()
-            if folder.stat().st_uid != os.getuid():
-                continue
-        except OSError:
-            continue
-        argv = raw.decode("utf-8", "surrogateescape").split("\0")
-        if Path(argv[0]).name == "ssh":
-            yield pid, argv
-
-
-def _by_ps(pids: list[int] | None) -> Iterator[tuple[int, list[str]]]:
-    done = process.run(
-        ["ps", "-ww", "-U", str(os.getuid()), "-o", "pid=,command="], check=False, timeout=10
-    )
-    for line in done.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        argv = command.split()
-        if argv and Path(argv[0]).name == "ssh" and (pids is None or int(pid) in pids):
-            yield int(pid), argv

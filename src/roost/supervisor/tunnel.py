@@ -127,10 +127,9 @@ class Tunnel:
         if self.session is not None:
             await self.session.end()
         await self._way.end()
-        place = self.places
-        for path in (place.config, place.included, place.canary, place.ssh_log):
+        for path in self.places.runtime.glob(f"{self.wish.id}.*"):
             with contextlib.suppress(OSError):
-                path(self.wish.id).unlink(missing_ok=True)
+                path.unlink()
         for forward in self.wish.parsed:
             if forward.kind is ForwardKind.LOCAL and forward.listen.startswith("/"):
                 with contextlib.suppress(OSError):
@@ -165,7 +164,8 @@ class Tunnel:
         while time.monotonic() < began + _COME_UP:
             if await probe.alive(canary, 5.0) and session.running():
                 self._login = time.monotonic() - began
-                return None
+                await session.open_door(self.wish, self.places)
+                return None if session.running() else diagnose(session.complaint())
             if not session.running():
                 return diagnose(session.complaint())
             await asyncio.sleep(0.02)
