@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -161,16 +161,16 @@ def test_the_page_leads_nobody_else_on(tmp_path: Path) -> None:
     assert owner.read_text().split() == ["303", "http://127.0.0.1:1/lab?token=secret"]
 
 
-def test_the_port_opens_nothing_without_the_token(box: LiveBox, tunnels: Tunnels) -> None:
-    """Every user of this machine can connect to it: that is how loopback works."""
+def test_the_port_opens_nothing_to_anybody_else(box: LiveBox, tunnels: Tunnels) -> None:
+    """Not even with the token; and nothing to anybody without it."""
     if os.getuid() != 0:
         pytest.fail("needs root, to be somebody else")
     found = connect(box)
-    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-s"]
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
-    def asked(path: str, *more: str) -> str:
-        code = ["-o", "/dev/null", "-w", "%{http_code}"]
-        return process.run([*stranger, *code, *more, f"http://127.0.0.1:{found.port}{path}"]).stdout
+    def asked(path: str, *more: str, prefix: Sequence[str] = ()) -> str:
+        curl = [*prefix, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *more]
+        return process.run([*curl, f"http://127.0.0.1:{found.port}{path}"], check=False).stdout
 
     # Whoever asks for a page is led to the question for the token.
     pages = dict.fromkeys(("/lab", "/files/notebook.ipynb"), "302")
@@ -178,7 +178,9 @@ def test_the_port_opens_nothing_without_the_token(box: LiveBox, tunnels: Tunnels
     for path, code in refused.items():
         assert asked(path) == code, path
         assert asked(path, "-H", "Authorization: token wrong") == code, path
-        assert asked(path, "-H", f"Authorization: token {found.token}") in {"200", "404"}, path
+        right = ("-H", f"Authorization: token {found.token}")
+        assert asked(path, *right) in {"200", "404"}, path
+        assert asked(path, *right, prefix=stranger) == "000", path
 
 
 def test_a_kernel_computes_on_while_the_connection_is_cut(box: LiveBox, tunnels: Tunnels) -> None:

@@ -34,11 +34,14 @@ from tunnel_rig import (
 from boxes import LiveBox, exec_in, ssh
 from roost import process
 from roost.errors import ExitCode, RoostError, UnreachableError, UsageError
+from roost.forwards import Allow
 from roost.model import Forward
 from roost.tunnels import Tunnels
 
 __all__ = ["behind", "speaker", "tunnels"]
 pytestmark = pytest.mark.box
+
+SHARED = Allow(shared=True)
 
 
 def test_carries_ports_sockets_and_socks_and_leaves_nothing(
@@ -84,7 +87,7 @@ def test_carries_ports_sockets_and_socks_and_leaves_nothing(
 
 def test_listens_on_loopback_alone(speaker: LiveBox, tunnels: Tunnels) -> None:
     port = free_port()
-    way(speaker).open(tunnels, f"{port}:localhost:8000", f"R:{port}:localhost:{port}")
+    way(speaker).open(tunnels, f"{port}:localhost:8000", f"R:{port}:localhost:{port}", allow=SHARED)
 
     here = process.run(["ss", "-Hltn", f"sport = :{port}"]).stdout
     assert [line.split()[3] for line in here.splitlines()] == [f"127.0.0.1:{port}"]
@@ -98,7 +101,8 @@ def test_remote_forwards_reach_this_side(
     with socket.create_server(("127.0.0.1", 0)) as editor:
         port, there = editor.getsockname()[1], free_port()
         path = f"/home/{speaker.now.user}/editor.sock"
-        way(speaker).open(tunnels, f"R:{there}:localhost:{port}", f"R:{path}:localhost:{port}")
+        specs = (f"R:{there}:localhost:{port}", f"R:{path}:localhost:{port}")
+        way(speaker).open(tunnels, *specs, allow=SHARED)
 
         def greet() -> None:
             for _ in range(2):
@@ -187,7 +191,8 @@ def test_what_could_not_all_be_opened_is_not_open(speaker: LiveBox, tunnels: Tun
     port = free_port()
 
     with pytest.raises(RoostError, match="does not open the remote forward"):
-        way(speaker).open(tunnels, f"{port}:localhost:8000", "R:8000:localhost:1")
+        specs = (f"{port}:localhost:8000", "R:8000:localhost:1")
+        way(speaker).open(tunnels, *specs, allow=SHARED)
 
     assert not tunnels.list()
     assert not ours(tunnels)
@@ -220,7 +225,7 @@ def test_a_key_that_is_refused_is_explained(
 
 def test_a_remote_port_that_is_taken_is_explained(speaker: LiveBox, tunnels: Tunnels) -> None:
     with pytest.raises(RoostError, match="does not open the remote forward"):
-        way(speaker).open(tunnels, "R:8000:localhost:1")
+        way(speaker).open(tunnels, "R:8000:localhost:1", allow=SHARED)
     assert not tunnels.list()
 
 
@@ -395,7 +400,11 @@ def test_the_inventorys_forwards_are_opened_where_none_is_named(
     own.parent.mkdir(exist_ok=True)
     own.write_text(json.dumps({"roost_forwards": forwards}))
     try:
-        opened = roost(speaker, "tunnel", "open", speaker.name)
+        refused = roost(speaker, "tunnel", "open", speaker.name)
+        assert refused.returncode == ExitCode.USAGE
+        assert "R:/home/YOU/NAME.sock:localhost:1, or say --shared" in refused.stderr
+
+        opened = roost(speaker, "tunnel", "open", speaker.name, "--shared")
 
         assert opened.returncode == 0, opened.stderr
         assert sorted(opened.stdout.splitlines()) == [

@@ -19,10 +19,11 @@ import pytest
 
 from boxes import LiveBox, exec_in, private_network
 from roost import inventory, ports, process, ssh
+from roost.forwards import NOTHING_SPECIAL, Allow
 from roost.model import Box, Fleet, Forward
 from roost.paths import Paths
-from roost.supervisor.protocol import Status
 from roost.supervisor.processes import processes, ssh_processes
+from roost.supervisor.protocol import Status
 from roost.tunnels import Tunnels
 
 T = TypeVar("T")
@@ -116,10 +117,9 @@ class Way:
     config: Path
     fleet: Fleet
 
-    def open(self, tunnels: Tunnels, *specs: str) -> list[Status]:
-        return tunnels.open(
-            self.box, self.config, [Forward.parse(s) for s in specs], fleet=self.fleet
-        )
+    def open(self, tunnels: Tunnels, *specs: str, allow: Allow = NOTHING_SPECIAL) -> list[Status]:
+        wanted = [Forward.parse(s) for s in specs]
+        return tunnels.open(self.box, self.config, wanted, fleet=self.fleet, allow=allow)
 
 
 def way(box: LiveBox) -> Way:

@@ -25,7 +25,7 @@ from roost.model import Forward
     ],
 )
 def test_the_address_is_written_out(spec: str, becomes: str) -> None:
-    assert str(checked(Forward.parse(spec))) == becomes
+    assert str(checked(Forward.parse(spec), Allow(shared=True))) == becomes
     assert str(named(becomes)) == becomes
 
 
@@ -55,5 +55,15 @@ def test_a_public_address_needs_a_flag(spec: str) -> None:
 @pytest.mark.parametrize("spec", ["80:localhost:80", "D:1023", "R:22:localhost:22"])
 def test_a_privileged_port_needs_a_flag(spec: str) -> None:
     with pytest.raises(UsageError, match="listens at port"):
-        checked(Forward.parse(spec), Allow(public=True))
-    assert checked(Forward.parse(spec), Allow(privileged=True))
+        checked(Forward.parse(spec), Allow(public=True, shared=True))
+    assert checked(Forward.parse(spec), Allow(privileged=True, shared=True))
+
+
+@pytest.mark.parametrize("spec", ["R:52698:localhost:52698", "R:[::1]:9000:web:80", "R:0:web:80"])
+def test_a_port_of_the_box_needs_a_flag(spec: str) -> None:
+    """All of its users can connect to it; a socket is a person's own."""
+    with pytest.raises(UsageError, match="a port of the box") as refused:
+        checked(Forward.parse(spec), Allow(public=True, privileged=True))
+    assert "R:/home/YOU/NAME.sock:" in str(refused.value.fix)
+    assert checked(Forward.parse(spec), Allow(shared=True))
+    assert checked(Forward.parse("R:/home/me/own.sock:localhost:1"))

@@ -1,0 +1,257 @@
+"""Who gets through the local ports of a tunnel, and how SOCKS goes through a real ssh."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+from tunnel_rig import (
+    BLOCK,
+    answers,
+    carriers,
+    connect,
+    doors,
+    free_port,
+    speaker,
+    status_of,
+    supervisors,
+    tunnels,
+    wait_for,
+    way,
+)
+
+from boxes import LiveBox
+from roost import process
+from roost.forwards import Allow
+from roost.tunnels import Tunnels
+
+__all__ = ["speaker", "tunnels"]
+pytestmark = pytest.mark.box
+
+STRANGER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+# curl(1), "EXIT CODES": the other end hung up in one way or another; the proxy refused.
+HUNG_UP, PROXY_REFUSED = {52, 56, 97}, 97
+
+
+def curl(*words: str, prefix: tuple[str, ...] = ()) -> process.Completed:
+    argv = [*prefix, "curl", "-sS", "--http0.9", "--max-time", "60", *words]
+    return process.run(argv, check=False, env={"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def socks(speaker: LiveBox, tunnels: Tunnels) -> int:
+    """The port of SOCKS through the box."""
+    port = free_port()
+    way(speaker).open(tunnels, f"D:{port}")
+    return port
+
+
+def through(socks: int, host: str, port: int = 8000) -> socket.socket:
+    """A connection by SOCKS5 (RFC 1928) to a name that the box knows."""
+    connection = connect(socks, 60)
+    name = host.encode()
+    connection.sendall(b"\x05\x01\x00\x05\x01\x00\x03%c%s" % (len(name), name))
+    connection.sendall(port.to_bytes(2, "big"))
+    said = b""
+    while len(said) < 12:
+        said += connection.recv(12 - len(said))
+    assert said == b"\x05\x00\x05\x00\x00\x01" + bytes(6)
+    return connection
+
+
+@pytest.mark.parametrize("kind", ["127.0.0.1:{}:localhost:8000", "[::1]:{}:localhost:8000", "D:{}"])
+def test_another_user_is_turned_away(speaker: LiveBox, tunnels: Tunnels, kind: str) -> None:
+    if os.getuid() != 0:
+        pytest.fail("needs root, to be somebody else")
+    port = free_port()
+    way(speaker).open(tunnels, kind.format(port))
+    words = [f"http://{'[::1]' if '::1' in kind else '127.0.0.1'}:{port}/"]
+    if kind.startswith("D"):
+        words = ["--socks5-hostname", f"127.0.0.1:{port}", "http://localhost:8000/"]
+
+    refused = curl(*words, prefix=STRANGER)
+
+    assert refused.returncode in HUNG_UP, refused.stderr
+    assert refused.stdout == ""
+    assert curl(*words).stdout == "hello\n"
+
+
+def test_an_address_for_everybody_has_no_door(speaker: LiveBox, tunnels: Tunnels) -> None:
+    """Who asks for --public has others in mind."""
+    port = free_port()
+    way(speaker).open(tunnels, f"0.0.0.0:{port}:localhost:8000", allow=Allow(public=True))
+    assert curl(f"http://127.0.0.1:{port}/", prefix=STRANGER).stdout == "hello\n"
+    assert not doors(tunnels)
+
+
+@pytest.mark.parametrize(
+    ("option", "address"),
+    [
+        ("--socks5-hostname", "http://localhost:8000/"),
+        ("--socks5", "http://127.0.0.1:8000/"),
+        ("--socks4a", "http://localhost:8000/"),
+        ("--socks4", "http://127.0.0.1:8000/"),
+    ],
+)
+def test_every_kind_of_client_is_understood(socks: int, option: str, address: str) -> None:
+    done = curl(option, f"127.0.0.1:{socks}", address)
+    assert done.stdout == "hello\n", done.stderr
+
+
+def test_an_ipv6_target(socks: int) -> None:
+    done = curl("--socks5-hostname", f"127.0.0.1:{socks}", "http://[::1]:22/")
+    assert done.stdout.startswith("SSH-2.0-"), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--socks5-hostname", "--socks4a"])
+@pytest.mark.parametrize("address", ["http://localhost:9/", "http://no-such.invalid/"])
+def test_what_the_box_does_not_reach_is_refused(
+    socks: int, tunnels: Tunnels, option: str, address: str
+) -> None:
+    done = curl(option, f"127.0.0.1:{socks}", address)
+    assert done.returncode == PROXY_REFUSED, done.stderr
+    assert curl("--socks5-hostname", f"127.0.0.1:{socks}", "localhost:8000").stdout == "hello\n"
+    assert status_of(tunnels, f":{socks}").breaks == 0
+
+
+def test_only_connections_are_carried(socks: int) -> None:
+    """Neither BIND nor UDP, nor a client that wants a password, nor one that speaks HTTP."""
+    target = b"\x00\x01\x7f\x00\x00\x01\x1f\x40"
+    for said, reply in (
+        (b"\x05\x01\x00\x05\x02" + target, b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
+        (b"\x05\x01\x00\x05\x03" + target, b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
+        (b"\x05\x01\x02", b"\x05\xff"),
+        (b"GET http://localhost:8000/ HTTP/1.1\r\n\r\n", b""),
+    ):
+        with connect(socks, 60) as client, client.makefile("rb") as file:
+            client.sendall(said)
+            client.shutdown(socket.SHUT_WR)
+            try:
+                assert file.read() == reply, said
+            except ConnectionResetError:  # what it had said beside that was not read
+                assert not reply
+
+
+def test_what_ends_on_one_side_ends_on_the_other(socks: int) -> None:
+    """TAKE answers when all has come, here by the end of it; SEND ends first."""
+    with through(socks, "localhost") as taking, taking.makefile("rb") as file:
+        taking.sendall(b"TAKE 999999999\n" + BLOCK)
+        taking.shutdown(socket.SHUT_WR)
+        assert file.readline().decode().strip() == hashlib.sha256(BLOCK).hexdigest()
+        assert file.read() == b""
+    with through(socks, "localhost") as sending, sending.makefile("rb") as file:
+        sending.sendall(b"SEND 70000\n")
+        assert len(file.read()) == 70000
+
+
+@pytest.mark.parametrize("megabytes", [32, pytest.param(1024, marks=pytest.mark.long)])
+def test_bytes_arrive_as_they_were_sent(socks: int, megabytes: int) -> None:
+    expected, sent = hashlib.sha256(), hashlib.sha256()
+    size = megabytes * 1024 * 1024
+    with through(socks, "localhost") as taking:
+        taking.sendall(b"TAKE %d\n" % size)
+        for _ in range(size // len(BLOCK)):
+            taking.sendall(BLOCK)
+            expected.update(BLOCK)
+        taken = taking.makefile("rb").readline().strip()
+    with through(socks, "localhost") as sending:
+        sending.sendall(b"SEND %d\n" % size)
+        while data := sending.recv(65536):
+            sent.update(data)
+    assert taken.decode() == sent.hexdigest() == expected.hexdigest()
+
+
+def test_many_at_once_and_one_who_does_not_read(socks: int, tunnels: Tunnels) -> None:
+    with ExitStack() as stack:
+        slow = stack.enter_context(through(socks, "localhost"))
+        slow.sendall(b"SEND 50000000\n")
+        got = len(slow.recv(1))
+        every = [stack.enter_context(through(socks, "localhost")) for _ in range(200)]
+        for number, one in enumerate(every):
+            one.sendall(b"ECHO\n%d\n" % number)
+        for number, one in enumerate(every):
+            assert one.recv(99) == b"%d\n" % number
+        while data := slow.recv(1 << 20):
+            got += len(data)
+    assert got == 50_000_000
+    assert status_of(tunnels, f":{socks}").breaks == 0
+
+
+@pytest.fixture
+def both(speaker: LiveBox, tunnels: Tunnels) -> tuple[int, int]:
+    """A port that leads to the server, and one of SOCKS, of the same ssh."""
+    port, proxy = free_port(), free_port()
+    way(speaker).open(tunnels, f"{port}:localhost:8000", f"D:{proxy}")
+    return port, proxy
+
+
+def works(both: tuple[int, int]) -> bool:
+    port, proxy = both
+    words = ("--socks5-hostname", f"127.0.0.1:{proxy}", "http://localhost:8000/")
+    return answers(port) and curl(*words).stdout == "hello\n"
+
+
+@pytest.mark.parametrize("victim", [doors, carriers])
+def test_whichever_process_is_killed(
+    tunnels: Tunnels, both: tuple[int, int], victim: Callable[[Tunnels], list[int]]
+) -> None:
+    before = {*doors(tunnels), *carriers(tunnels)}
+    [pid] = victim(tunnels)
+
+    os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: status_of(tunnels, ":8000").breaks == 1)
+    wait_for(lambda: works(both))
+    if victim is doors:
+        assert "guards its ports" in status_of(tunnels, ":8000").broke_why
+    after = {*doors(tunnels), *carriers(tunnels)}
+    assert len(after) == 2
+    assert not before & after
+
+
+def test_the_supervisor_is_killed_and_no_connection_with_it(
+    tunnels: Tunnels, both: tuple[int, int]
+) -> None:
+    [supervisor], before = supervisors(tunnels), [*doors(tunnels), *carriers(tunnels)]
+    with through(both[1], "localhost") as proxied, connect(both[0], 60) as direct:
+        for one in (proxied, direct):
+            one.sendall(b"ECHO\none\n")
+            assert one.recv(99) == b"one\n"
+
+        os.kill(supervisor, signal.SIGKILL)
+        wait_for(lambda: supervisor not in supervisors(tunnels))
+        wait_for(lambda: status_of(tunnels, ":8000").state == "up")
+
+        for one in (proxied, direct):
+            one.sendall(b"two\n")
+            assert one.recv(99) == b"two\n"
+    assert [*doors(tunnels), *carriers(tunnels)] == before
+    # It is watched, too: the one that was taken over.
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: status_of(tunnels, ":8000").breaks == 1)
+    wait_for(lambda: works(both))
+
+
+def test_while_the_tunnel_is_down_a_connection_is_refused(
+    tunnels: Tunnels, both: tuple[int, int]
+) -> None:
+    """By nobody who would take it and let it fall."""
+    [supervisor], [carrier] = supervisors(tunnels), carriers(tunnels)
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(carrier, signal.SIGKILL)
+    # What has ended has no arguments any more, before anybody asks for its end.
+    wait_for(lambda: not doors(tunnels))
+    for port in both:
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+    os.kill(supervisor, signal.SIGCONT)
+    wait_for(lambda: works(both))
+
+
+def doors_that_live(tunnels: Tunnels) -> list[int]:
+    return doors(tunnels)  # one that has ended has no arguments any more
