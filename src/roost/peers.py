@@ -14,7 +14,7 @@ import sys
 
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 _ANY = 0xFFFFFFFF
-_SYN_SENT, _CLOSED = 2, 7
+_SYN_SENT = 2
 _WSL = "/proc/sys/fs/binfmt_misc/WSLInterop"
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _WANTED = struct.Struct("=BBBxI")  # inet_diag_req_v2, up to the two ends
@@ -42,11 +42,11 @@ def user_of(connection: socket.socket) -> int | None:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as kernel:
             kernel.send(message)
             answer = kernel.recv(4096)
-        # As long as this end lives, no other connection has the same two ends.
-        (state,) = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        # Still connected: so long no other connection can have had the same two ends.
+        connection.getpeername()
     except OSError:
         return None
-    return None if state == _CLOSED else holder(answer)
+    return holder(answer)
 
 
 def question(end: tuple[object, ...], other: tuple[object, ...], family: int) -> bytes:

@@ -96,22 +96,36 @@ def test_a_connection_that_was_closed_is_nobodys(server: socket.socket) -> None:
         assert not peers.is_ours(accepted)
 
 
-def test_a_connection_that_was_cut_off_is_nobodys(server: socket.socket) -> None:
-    """Its port is free again, and what it has sent can still be read."""
+def test_a_connection_that_was_cut_off_is_nobodys(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port is somebody else's when the kernel is asked, and what it sent can still be read."""
+    ask, meanwhile = peers.question, []
+
+    def late(*words: object) -> bytes:
+        while meanwhile:
+            meanwhile.pop()()
+        return ask(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(peers, "question", late)
     with ExitStack() as stack:
         client = stack.enter_context(socket.create_connection(server.getsockname()[:2]))
         port = client.getsockname()[1]
         client.sendall(b"do something")
         accepted = stack.enter_context(server.accept()[0])
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()
         own = stack.enter_context(socket.socket(server.family))
-        own.bind((server.getsockname()[0], port))
-        own.connect(server.getsockname()[:2])
-        ours = stack.enter_context(server.accept()[0])
 
-        assert peers.user_of(ours) == os.getuid()
+        def change_hands() -> None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            own.bind((server.getsockname()[0], port))
+            own.connect(server.getsockname()[:2])
+
+        meanwhile.append(change_hands)
         assert peers.user_of(accepted) is None
+        assert accepted.recv(99) == b"do something"
+        ours = stack.enter_context(server.accept()[0])
+        assert peers.user_of(ours) == os.getuid()
 
 
 def test_a_port_alone_tells_nothing() -> None:
