@@ -104,13 +104,13 @@ class Door:
         )
 
 
-def start(path: Path, host: str, port: int, *prefix: str) -> Door:
+def start(path: Path, host: str, port: int, *prefix: str, kind: str = "L") -> Door:
     inside = Inside(path)
     ssh = subprocess.Popen(["sleep", "1000"])
     address = f"[{host}]" if ":" in host else host
     argv = [*prefix, sys.executable, "-m", "roost.supervisor.door", "x.conf", str(ssh.pid)]
     process = subprocess.Popen(
-        [*argv, "L", f"{address}:{port}", str(path)],
+        [*argv, kind, f"{address}:{port}", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -298,6 +298,33 @@ def test_more_than_there_are_descriptors_for_wait_outside(tmp_path: Path) -> Non
         inside[0].close()
         assert waiting.recv(9) == b"1\n"
     end(few)
+
+
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [
+        (b"", b""),
+        (b"\x05", b""),
+        (b"\x05\x01\x00\x05\x01", b"\x05\x00"),
+        (b"\x05\x01\x02", b"\x05\xff"),
+        (b"\x04" + 5000 * b"x", b""),
+        (b"GET http://localhost:8000/ HTTP/1.1\r\n\r\n", b""),
+    ],
+)
+def test_a_client_that_does_not_come_to_the_point(
+    tmp_path: Path, said: bytes, reply: bytes
+) -> None:
+    """It ends in the middle, or never gets there, and nothing is left of it."""
+    proxy = start(tmp_path / "inner", "127.0.0.1", free_port(), kind="D")
+    before = proxy.descriptors()
+    with proxy.connect(said) as client, client.makefile("rb") as file:
+        client.shutdown(socket.SHUT_WR)
+        found = b""
+        with contextlib.suppress(ConnectionResetError):  # not all was read
+            found = file.read()
+    assert found == reply
+    wait_for(lambda: proxy.descriptors() == before)
+    end(proxy)
 
 
 def test_little_is_imported() -> None:

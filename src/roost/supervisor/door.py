@@ -146,7 +146,7 @@ class Proxied(Connection):
         self._greeted = False
         self._version = 0
         self._line: socket.socket | None = None
-        self._said = b""
+        self._heard = self._said = b""
         self._prepared: list[tuple[Hop, ...]] = []
         self._watch(self._client)
         self.go_on()
@@ -170,22 +170,25 @@ class Proxied(Connection):
         return super()._is_over() and self._line is not None and _has_ended(self._line)
 
     def _hear_client(self) -> None:
-        data = self._client.recv(socks.LONGEST, socket.MSG_PEEK)
-        step = socks.read(data, greeted=self._greeted)
+        step = socks.read(self._heard, greeted=self._greeted)
         if step is None:
-            if not data or len(data) == socks.LONGEST:
+            data = self._client.recv(socks.LONGEST)
+            if not data or len(self._heard) > socks.LONGEST:
                 raise ConnectionAbortedError
-            raise BlockingIOError
+            self._heard += data
+            return
         used, reply, target = step
         self._client.send(reply)
         if not used:
             raise ConnectionAbortedError
-        self._client.recv(used)
+        self._heard = self._heard[used:]
         self._greeted = True
         if target is not None:
             self._version, host, port = target
             self._line, to_host, from_host = mux.connect(self._path, host, port)
             self._ends += [self._line, to_host, from_host]
+            # Some do not wait for the answer; it is little, and the pipe is empty.
+            to_host.write(self._heard)
             self._prepared = [(Hop(self._client, to_host),), (Hop(from_host, self._client),)]
             self._watch(self._line, to_host, from_host)
 

@@ -164,7 +164,10 @@ class Tunnel:
         while time.monotonic() < began + _COME_UP:
             if await probe.alive(canary, 5.0) and session.running():
                 self._login = time.monotonic() - began
-                await session.open_door(self.wish, self.places)
+                try:
+                    await session.open_door(self.wish, self.places)
+                except (OSError, RoostError) as error:
+                    return Failure(str(error), hopeless=True, network=False)
                 return None if session.running() else diagnose(session.complaint())
             if not session.running():
                 return diagnose(session.complaint())
