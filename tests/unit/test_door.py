@@ -366,7 +366,8 @@ def test_a_client_that_does_not_come_to_the_point(
     with proxy.connect(said) as client, client.makefile("rb") as file:
         found = b""
         with contextlib.suppress(OSError):  # it hangs up before it has heard all
-            client.shutdown(socket.SHUT_WR)
+            if len(said) < 1000:  # of too much nobody waits for the end
+                client.shutdown(socket.SHUT_WR)
             found = file.read()
     assert found == reply
     wait_for(lambda: proxy.descriptors() == before)
