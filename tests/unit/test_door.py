@@ -326,7 +326,7 @@ def test_the_port_is_taken(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         refused = start(tmp_path / "inner", "127.0.0.1", port)
         _, said = refused.process.communicate(timeout=60)
-    assert said == f"bind 127.0.0.1:{port}: Address already in use\n"
+    assert said == f"cannot listen to 127.0.0.1:{port}: Address already in use\n"
     assert refused.process.returncode == 1
     end(refused)
 

@@ -314,7 +314,7 @@ def main(words: list[str]) -> None:
         try:
             door.listen(Proxied if kind == "D" else Connection, address, path)
         except OSError as error:
-            sys.exit(f"bind {address}: {error.strerror}")
+            sys.exit(f"cannot listen to {address}: {error.strerror}")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     door.serve()
