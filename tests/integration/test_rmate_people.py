@@ -17,6 +17,7 @@ from boxes import LiveBox, exec_in, start_boxes
 from rmate_editor import Editor
 from roost import process, rmate, ssh
 from roost.errors import UsageError
+from roost.forwards import Allow
 from roost.model import Box, Forward, ForwardKind
 from roost.ssh_config import Settings, render
 from roost.tunnels import Purpose, Tunnels
@@ -129,7 +130,7 @@ def test_who_has_no_socket_is_not_led_to_the_editor_of_another(
     """Ann forwards a port, as one does by hand; bob, who has nothing, calls rmate."""
     ann, bob = people["ann"], people["bob"]
     by_hand = Forward(ForwardKind.REMOTE, "52698", f"127.0.0.1:{ann.port}")
-    tunnels.open(ann.box, ann.config, [by_hand])
+    tunnels.open(ann.box, ann.config, [by_hand], allow=Allow(shared=True))
 
     with bob.edit() as refused:
         link, _ = ann.editor.listener.accept()
