@@ -186,7 +186,7 @@ def doors(client: Tunnels) -> list[int]:
 
 def supervisors(client: Tunnels) -> list[int]:
     """The supervisors that serve the client's folders."""
-    found = []
+    found: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if folder.name.isdigit():
@@ -194,8 +194,9 @@ def supervisors(client: Tunnels) -> list[int]:
                     folder.joinpath("cmdline").read_bytes().decode("utf-8", "replace").split("\0")
                 )
                 if "roost.supervisor" in argv and str(client.places.runtime.parent) in argv:
-                    found.append(int(folder.name))
-    return found
+                    found[int(folder.name)] = int(folder.joinpath("stat").read_text().split()[3])
+    # What it is just starting still has its name, for a moment.
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:

@@ -45,7 +45,14 @@ class Inside:
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(self.path))
         self.server.listen(512)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.listening = threading.Thread(target=self._serve, daemon=True)
+        self.listening.start()
+
+    def end(self) -> None:
+        """No thread goes on to accept by a number that is another socket's by then."""
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.listening.join(60)
+        self.server.close()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -126,7 +133,7 @@ def end(door: Door) -> None:
     for one in (door.process, door.ssh):
         one.kill()
         one.communicate()
-    door.inside.server.close()
+    door.inside.end()
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -74,6 +74,7 @@ def test_the_question_names_both_ends(
 def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.create_server((request.param, 0), family=family) as listening:
+        listening.settimeout(60)
         yield listening
 
 
