@@ -109,18 +109,22 @@ def test_a_connection_that_was_cut_off_is_nobodys(
         return ask(*words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(peers, "question", late)
+    host = server.getsockname()[0]
     with ExitStack() as stack:
-        client = stack.enter_context(socket.create_connection(server.getsockname()[:2]))
-        port = client.getsockname()[1]
+        # Both have the port from the beginning, so that nobody else on this machine takes it.
+        client, own = (stack.enter_context(socket.socket(server.family)) for _ in range(2))
+        for one in (client, own):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind((host, 0))
+        own.bind(client.getsockname())
+        client.connect(server.getsockname())
         client.sendall(b"do something")
         accepted = stack.enter_context(server.accept()[0])
-        own = stack.enter_context(socket.socket(server.family))
 
         def change_hands() -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
-            own.bind((server.getsockname()[0], port))
-            own.connect(server.getsockname()[:2])
+            own.connect(server.getsockname())
 
         meanwhile.append(change_hands)
         assert peers.user_of(accepted) is None
