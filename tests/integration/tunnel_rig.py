@@ -187,14 +187,10 @@ def doors(client: Tunnels) -> list[int]:
 def supervisors(client: Tunnels) -> list[int]:
     """The supervisors that serve the client's folders."""
     found: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit():
-                argv = (
-                    folder.joinpath("cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                )
-                if "roost.supervisor" in argv and str(client.places.runtime.parent) in argv:
-                    found[int(folder.name)] = int(folder.joinpath("stat").read_text().split()[3])
+    for pid, argv in processes():
+        if "roost.supervisor" in argv and str(client.places.runtime.parent) in argv:
+            with contextlib.suppress(OSError):
+                found[pid] = int(Path(f"/proc/{pid}/stat").read_text().split()[3])
     # What it is just starting still has its name, for a moment.
     return [pid for pid, parent in found.items() if parent not in found]
 

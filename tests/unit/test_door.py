@@ -113,7 +113,9 @@ class Door:
         )
 
 
-def start(path: Path, host: str, port: int, *prefix: str, kind: str = "L") -> Door:
+@contextlib.contextmanager
+def started(path: Path, host: str, port: int, *prefix: str, kind: str = "L") -> Iterator[Door]:
+    """A door, of which nothing is left in the end, however the test ends."""
     inside = Inside(path)
     ssh = subprocess.Popen(["sleep", "1000"])
     address = f"[{host}]" if ":" in host else host
@@ -124,16 +126,16 @@ def start(path: Path, host: str, port: int, *prefix: str, kind: str = "L") -> Do
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.read() == ""
-    return Door(process, ssh, host, port, inside)
-
-
-def end(door: Door) -> None:
-    for one in (door.process, door.ssh):
-        one.kill()
-        one.communicate()
-    door.inside.end()
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        yield Door(process, ssh, host, port, inside)
+    finally:
+        process.kill()
+        process.communicate()
+        ssh.kill()
+        ssh.communicate()
+        inside.end()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -144,10 +146,9 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
-    made = start(tmp_path / "inner", request.param, free_port(request.param))
-    yield made
-    assert made.process.poll() is None or made.ssh.poll() is not None
-    end(made)
+    with started(tmp_path / "inner", request.param, free_port(request.param)) as made:
+        yield made
+        assert made.process.poll() is None or made.ssh.poll() is not None
 
 
 def test_what_ends_here_ends_there(door: Door) -> None:
@@ -331,16 +332,16 @@ def test_there_is_no_such_ssh(tmp_path: Path) -> None:
 def test_the_port_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        refused = start(tmp_path / "inner", "127.0.0.1", port)
-        _, said = refused.process.communicate(timeout=60)
+        with started(tmp_path / "inner", "127.0.0.1", port) as refused:
+            _, said = refused.process.communicate(timeout=60)
     assert said == f"cannot listen to 127.0.0.1:{port}: Address already in use\n"
     assert refused.process.returncode == 1
-    end(refused)
 
 
 def test_more_than_there_are_descriptors_for_wait_outside(tmp_path: Path) -> None:
-    few = start(tmp_path / "inner", "127.0.0.1", free_port(), "prlimit", "--nofile=128")
     with ExitStack() as stack:
+        limit = ("prlimit", "--nofile=128")
+        few = stack.enter_context(started(tmp_path / "inner", "127.0.0.1", free_port(), *limit))
         inside = [stack.enter_context(few.connect(b"ECHO\n1\n")) for _ in range(8)]
         for one in inside:
             assert one.recv(9) == b"1\n"
@@ -350,7 +351,6 @@ def test_more_than_there_are_descriptors_for_wait_outside(tmp_path: Path) -> Non
         assert len(few.inside.heard) == 8
         inside[0].close()
         assert waiting.recv(9) == b"1\n"
-    end(few)
 
 
 @pytest.mark.parametrize(
@@ -368,17 +368,16 @@ def test_a_client_that_does_not_come_to_the_point(
     tmp_path: Path, said: bytes, reply: bytes
 ) -> None:
     """It ends in the middle, or never gets there, and nothing is left of it."""
-    proxy = start(tmp_path / "inner", "127.0.0.1", free_port(), kind="D")
-    before = proxy.descriptors()
-    with proxy.connect(said) as client, client.makefile("rb") as file:
-        found = b""
-        with contextlib.suppress(OSError):  # it hangs up before it has heard all
-            if len(said) < 1000:  # of too much nobody waits for the end
-                client.shutdown(socket.SHUT_WR)
-            found = file.read()
-    assert found == reply
-    wait_for(lambda: proxy.descriptors() == before)
-    end(proxy)
+    with started(tmp_path / "inner", "127.0.0.1", free_port(), kind="D") as proxy:
+        before = proxy.descriptors()
+        with proxy.connect(said) as client, client.makefile("rb") as file:
+            found = b""
+            with contextlib.suppress(OSError):  # it hangs up before it has heard all
+                if len(said) < 1000:  # of too much nobody waits for the end
+                    client.shutdown(socket.SHUT_WR)
+                found = file.read()
+        assert found == reply
+        wait_for(lambda: proxy.descriptors() == before)
 
 
 def test_little_is_imported() -> None:
