@@ -163,11 +163,10 @@ def test_two_at_once_make_one_supervisor(speaker: LiveBox, tunnels: Tunnels) -> 
 
 
 def test_a_taken_port_is_named_and_nothing_is_opened(speaker: LiveBox, tunnels: Tunnels) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-
-        with pytest.raises(UsageError) as refused:
-            way(speaker).open(tunnels, f"{free_port()}:localhost:8000", f"{port}:localhost:8000")
+    # Not one of those that the kernel hands out: the next one has to be free, too.
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(UsageError) as refused:
+        way(speaker).open(tunnels, f"{free_port()}:localhost:8000", f"{port}:localhost:8000")
 
     assert f"port {port} " in refused.value.what
     assert f"process {os.getpid()}" in str(refused.value.why)
