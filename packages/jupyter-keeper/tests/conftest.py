@@ -8,12 +8,19 @@ from support import Server
 
 
 @pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def make_server() -> Callable[..., Server]:
+    return Server
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    make_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """One server for all tests that need nothing special of it."""
-    server = Server(tmp_path_factory.mktemp("server"), "--KeeperExtension.save_interval=0.5")
+    server = make_server(tmp_path_factory.mktemp("server"), "--KeeperExtension.save_interval=0.5")
     server.start()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture
@@ -24,15 +31,19 @@ def server(shared_server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def new_server(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> Iterator[Callable[..., Server]]:
     """Starts a server with options of its own."""
     started: list[Server] = []
 
     def start(*options: str, keeper: bool = True) -> Server:
-        server = Server(tmp_path / f"server{len(started)}", *options, keeper=keeper)
+        folder = tmp_path / f"server{len(started)}"
+        folder.mkdir()
+        server = make_server(folder, *options, keeper=keeper)
         started.append(server)
         return server.start()
 
     yield start
     for server in started:
-        server.stop()
+        server.close()

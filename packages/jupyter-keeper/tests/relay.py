@@ -5,14 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from typing import Protocol
+
+
+class Link(Protocol):
+    """A way to a server by a loopback port, with the faults that a tunnel has."""
+
+    port: int
+
+    def cut(self) -> None:
+        """Close what is open and refuse what comes."""
+
+    def stall(self) -> None:
+        """Forward nothing more and close nothing, as when the other machine sleeps."""
+
+    def mend(self) -> None:
+        """Forward again what comes from now on."""
+
+    def close(self) -> None:
+        """Nothing is left."""
 
 
 class Relay:
     """Forwards a loopback port to ``target``, in a thread of its own.
 
-    ``cut`` closes what is open and refuses what comes; ``stall`` forwards nothing more over
-    what is open and closes nothing, as when the other side's machine sleeps; ``mend`` ends both,
-    and what was stalled stays silent for good.
+    What was stalled stays silent for good, also when it is mended.
     """
 
     def __init__(self, target: int) -> None:

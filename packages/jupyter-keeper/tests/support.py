@@ -17,10 +17,11 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_ydoc import YNotebook
 from pycrdt import Doc, create_sync_message, create_update_message, handle_sync_message
+from relay import Link, Relay
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -72,13 +73,17 @@ def is_complete(text: str) -> bool:
 
 
 class Server:
-    """A JupyterLab server in ``folder``, with nothing of the user's configuration."""
+    """A JupyterLab server in ``folder``, with nothing of the user's configuration.
+
+    ``place`` is what its files lie in where that is on another machine, as a path there.
+    """
 
     token = TOKEN
+    python = sys.executable
 
-    def __init__(self, folder: Path, *options: str, keeper: bool = True) -> None:
-        self.folder = folder
-        self.root = folder / "notebooks"
+    def __init__(self, folder: Path, *options: str, keeper: bool = True, place: Any = None) -> None:
+        self.folder = place or folder
+        self.root = self.folder / "notebooks"
         self.root.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.log = folder / "server.log"
@@ -95,19 +100,15 @@ class Server:
     def start(self) -> Server:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
-        } | {
+        settings = {
             "HOME": str(home),
             "XDG_DATA_HOME": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "IPYTHONDIR": str(home / "ipython"),
             "JUPYTER_TOKEN": TOKEN,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         command = [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-            f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0",
+            self.python, "-m", "jupyterlab", "--no-browser",
             f"--ServerApp.root_dir={self.root}",
             f"--SQLiteYStore.db_path={home / 'store.db'}",
             "--LabApp.news_url=None", "--LabApp.extension_manager=readonly",
@@ -115,32 +116,54 @@ class Server:
             *self._options,
         ]  # fmt: skip
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+            self.process = self._launch(command, settings, log)
         deadline = time.monotonic() + 120
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                urllib.request.urlopen(f"{self.url}/api", timeout=10).close()
                 return self
             except OSError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise AssertionError(self.log.read_text()) from None
                 time.sleep(0.05)
 
+    def _launch(
+        self, command: list[str], settings: dict[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        inherited = {n: value for n, value in os.environ.items() if not n.startswith("JUPYTER")}
+        path = f"{Path(self.python).parent}:{os.environ['PATH']}"
+        listen = [f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", "--allow-root"]
+        return subprocess.Popen(
+            [*command, *listen], cwd=self.folder, env=inherited | settings | {"PATH": path},
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+    def _signal(self, process: subprocess.Popen[bytes], number: int) -> None:
+        process.send_signal(number)
+
     def stop(self) -> None:
-        if self.process is None:
+        process, self.process = self.process, None
+        if process is None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        self._signal(process, signal.SIGTERM)
         try:
-            self.process.wait(60)
+            process.wait(60)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self._signal(process, signal.SIGKILL)
+            process.wait(60)
             raise AssertionError(f"does not stop: {self.log.read_text()[-4000:]}") from None
-        finally:
-            self.process = None
+
+    def close(self) -> None:
+        """Stop it, for good."""
+        self.stop()
+
+    def link(self) -> Link:
+        """Another way to the server, which can be broken."""
+        return Relay(self.port)
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a program on the server's machine."""
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
     def notebook(self, *sources: str, name: str = "nb.ipynb") -> str:
         """Write a notebook with these code cells; its path for the API."""

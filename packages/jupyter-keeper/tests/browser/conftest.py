@@ -7,8 +7,22 @@ from pathlib import Path
 import pytest
 from lab import FLAGS, Lab, program
 from playwright.sync_api import Browser, sync_playwright
-from relay import Relay
+from relay import Link
+from remote import SSH, FarPath, RemoteServer, checked
 from support import Server
+
+
+@pytest.fixture(scope="session")
+def make_server() -> Iterator[Callable[..., Server]]:
+    """Makes servers here, or on the machine that ``KEEPER_SSH`` leads to."""
+    if not SSH:
+        yield Server
+        return
+    folder = checked("mktemp", "-d").strip()
+    yield lambda *words, **more: RemoteServer(
+        *words, **more, place=FarPath(checked("mktemp", "-d", "-p", folder).strip())
+    )
+    checked("rm", "-r", folder)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +54,7 @@ def open_lab(chromium: Browser, server: Server, tmp_path: Path) -> Iterator[Call
 
 
 @pytest.fixture
-def relay(server: Server) -> Iterator[Relay]:
-    relay = Relay(server.port)
-    yield relay
-    relay.close()
+def link(server: Server) -> Iterator[Link]:
+    link = server.link()
+    yield link
+    link.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from lab import Lab
 from playwright.sync_api import expect
-from relay import Relay
+from relay import Link
 from support import Server, flooding, is_complete, lines, printing, printing_until
 
 pytestmark = pytest.mark.browser
@@ -28,20 +28,20 @@ def newcomer(open_lab: Open, path: str) -> Lab:
 
 @pytest.mark.parametrize("how", ["cut", "stall"])
 def test_page_stays_open_through_a_bad_link(
-    server: Server, relay: Relay, open_lab: Open, name: str, how: str
+    server: Server, link: Link, open_lab: Open, name: str, how: str
 ) -> None:
     path = server.notebook(printing_until(f"{name}.stop"), name=name)
-    lab = open_lab(path, relay.port)
+    lab = open_lab(path, link.port)
     lab.run()
     lab.wait_text("line 5\n")
-    getattr(relay, how)()
+    getattr(link, how)()
     lab.page.wait_for_timeout(5_000)
     seen = lab.text()
     lab.page.wait_for_timeout(1_000)
     assert lab.text() == seen
     if how == "stall":
-        relay.cut()  # the tunnel notices, and is made again
-    relay.mend()
+        link.cut()  # the tunnel notices, and is made again
+    link.mend()
     lab.wait(lambda: len(lab.text()) > len(seen))
     (server.root / f"{name}.stop").touch()
     lab.wait_prompt("[1]:")
@@ -155,20 +155,20 @@ def test_updates_are_drawn_in_an_open_page(server: Server, open_lab: Open, name:
 
 
 @pytest.mark.parametrize("when", ["connected", "away", "stalled"])
-def test_input(server: Server, relay: Relay, open_lab: Open, name: str, when: str) -> None:
+def test_input(server: Server, link: Link, open_lab: Open, name: str, when: str) -> None:
     code = f"import time; time.sleep({0 if when == 'connected' else 4})\n"
     path = server.notebook(code + "print('hello', input('your name?'))", name=name)
-    lab = open_lab(path, relay.port)
+    lab = open_lab(path, link.port)
     lab.run()
     lab.wait_prompt("[*]:")
     if when == "away":
         lab.close()
         lab = open_lab(path)
     elif when == "stalled":
-        relay.stall()
+        link.stall()
         lab.page.wait_for_timeout(6_000)
-        relay.cut()
-        relay.mend()
+        link.cut()
+        link.mend()
     expect(lab.question()).to_have_count(1)
     lab.shot(f"input-{when}")
     lab.answer("ann")
