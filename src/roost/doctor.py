@@ -138,6 +138,15 @@ def check_control(facts: Facts) -> Iterator[Finding]:
         yield Finding("control path", "ok", f"{facts.control_dir}/%C")
 
 
+def check_tunnels(facts: Facts) -> Iterator[Finding]:
+    if facts.doors:
+        yield Finding("tunnels", "ok", "their ports on this machine are yours alone")
+    else:
+        text = "every user of this machine can connect to their ports"
+        fix = "where others work: a socket in place of the port, ~/app.sock:localhost:8000"
+        yield Finding("tunnels", "note", text, fix)
+
+
 def check_platform(facts: Facts) -> Iterator[Finding]:
     if facts.workspace and facts.workspace[1] & 0o002:
         root = facts.workspace[0]
@@ -173,6 +182,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     check_keys,
     check_agent,
     check_control,
+    check_tunnels,
     check_platform,
     check_mac,
 )

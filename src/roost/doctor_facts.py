@@ -15,6 +15,7 @@ from pathlib import Path
 from roost import process, ssh
 from roost.errors import ProcessError
 from roost.paths import Paths
+from roost.supervisor.session import doors_work
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Facts:
         agent: how many keys the agent holds; None: there is none, -1: it does not answer.
         control_dir: the folder for control sockets, None where none is short enough.
         workspace: the workspace, and the mode of its folder.
+        doors: whether tunnels can keep other users from their ports.
     """
 
     platform: str = "linux"
@@ -64,6 +66,7 @@ class Facts:
     agent: int | None = 1
     control_dir: Path | None = Path("/home/me/.local/state/roost/cm")
     workspace: tuple[Path, int] | None = None
+    doors: bool = True
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -93,6 +96,7 @@ def gather(paths: Paths, environ: Mapping[str, str], home: Path, root: Path | No
         agent=_agent(environ),
         control_dir=ssh.control_dir(paths),
         workspace=(root, _mode(root) or 0) if root else None,
+        doors=doors_work(),
         environ=environ,
     )
 

@@ -6,16 +6,13 @@ next to nothing: the process that guards the ports runs all day, one for each tu
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import struct
-import sys
 
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 _ANY = 0xFFFFFFFF
 _SYN_SENT = 2
-_WSL = "/proc/sys/fs/binfmt_misc/WSLInterop"
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _WANTED = struct.Struct("=BBBxI")  # inet_diag_req_v2, up to the two ends
 _ENDS = struct.Struct("!HH16s16s")  # inet_diag_sockid: ports and addresses,
@@ -70,20 +67,3 @@ def holder(answer: bytes) -> int | None:
     # What nobody holds any more (closed while bytes are under way) says user 0, inode 0. One that
     # is being opened is not the other end of one that has been accepted.
     return None if not inode or state == _SYN_SENT else int(user)
-
-
-@functools.cache
-def known() -> bool:
-    """Whether this system says whose every connection is.
-
-    Not Linux inside of Windows (WSL): the browser's connections come from outside of it.
-    """
-    if sys.platform != "linux" or os.path.exists(_WSL):  # noqa: PTH110
-        return False
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(1)
-        with socket.create_connection(server.getsockname()):
-            accepted, _ = server.accept()
-            with accepted:
-                return user_of(accepted) == os.getuid()

@@ -58,6 +58,7 @@ def test_a_healthy_machine_has_nothing_to_mend() -> None:
         ({"agent": -1}, ("agent", "warning")),
         ({"agent": 9}, ("agent", "warning")),
         ({"control_dir": None}, ("control path", "warning")),
+        ({"doors": False}, ("tunnels", "note")),
         ({"workspace": (ME / "w", 0o777)}, ("workspace", "warning")),
         ({"kernel": "5.15.0-microsoft-standard-WSL2"}, ("WSL", "note")),
         ({"kernel": "4.4.0-Microsoft", "workspace": (Path("/mnt/c/w"), 0o755)}, ("WSL", "warning")),

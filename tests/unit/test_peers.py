@@ -84,7 +84,6 @@ def test_knows_whose_connection_it_is(server: socket.socket) -> None:
         with accepted:
             assert peers.user_of(accepted) == os.getuid()
             assert peers.is_ours(accepted)
-    assert peers.known()
 
 
 def test_a_connection_that_was_closed_is_nobodys(server: socket.socket) -> None:
@@ -153,10 +152,3 @@ def test_a_port_alone_tells_nothing() -> None:
         assert peers.user_of(accepted) == 65534
         assert not peers.is_ours(accepted)
         stranger.communicate(timeout=60)
-
-
-def test_windows_may_connect_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers.known.cache_clear()
-    monkeypatch.setattr(peers, "_WSL", "/")
-    assert not peers.known()
-    peers.known.cache_clear()

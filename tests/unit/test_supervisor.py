@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from roost import autostart, peers, process
+from roost import autostart, process
 from roost.errors import RoostError
 from roost.model import Forward
 from roost.paths import Paths
@@ -61,40 +61,35 @@ def test_ssh_reads_the_arguments_as_they_are_meant(there: Places, tmp_path: Path
     assert options["hostname"] == "192.0.2.1"
     assert options["batchmode"] == "yes"
     assert options["exitonforwardfailure"] == "yes"
-    # Behind the door, where no other user gets.
-    assert f"localforward {there.inner(wish.id, 0)} [localhost]:6006" in read
-    assert (options["controlmaster"], options["controlpath"]) == (
-        "true",
-        str(there.control(wish.id)),
-    )
-    assert "8157" not in str(read)
+    assert options["controlmaster"] == "false"
+    assert "dynamicforward [127.0.0.1]:8157" in read
+    assert "localforward [127.0.0.1]:6006 [localhost]:6006" in read
 
 
-def test_ssh_listens_itself_where_no_door_can_stand(
-    there: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("forwards", "door"),
+    [
+        (("127.0.0.1:6006:localhost:6006",), True),
+        (("[::1]:6006:localhost:6006",), True),
+        (("D:127.0.0.1:8157",), True),
+        (("0.0.0.0:6006:localhost:6006", "127.1.2.3:6007:localhost:6006"), True),
+        (("0.0.0.0:6006:localhost:6006", "D:*:8157"), False),
+        (("/tmp/app.sock:localhost:8000",), False),
+        (("R:127.0.0.1:9000:localhost:9000", "R:/home/me/own.sock:localhost:9000"), False),
+    ],
+)
+def test_ports_on_loopback_have_a_door(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forwards: tuple[str, ...], door: bool
 ) -> None:
-    """Where the system does not say whose a connection is (macOS), and for other machines."""
-    config = tmp_path / "config"
-    config.write_text("Host gpu1\n    ControlMaster auto\n    ControlPath /tmp/shared\n")
-    public = dataclasses.replace(
-        WISH, config=str(config), forwards=("0.0.0.0:6006:localhost:6006", "D:*:8157")
-    )
-    loopback = dataclasses.replace(WISH, config=str(config))
-
-    def read(wish: Wish) -> list[str]:
-        session.write_config(wish, there)
-        argv = session.arguments(wish, there)
-        return process.run([argv[0], "-G", *argv[1:]]).stdout.splitlines()
-
-    assert {"localforward [0.0.0.0]:6006 [localhost]:6006", "dynamicforward [*]:8157"} <= set(
-        read(public)
-    )
-    monkeypatch.setattr(peers, "known", lambda: False)
-    found = read(loopback)
-    assert "localforward [127.0.0.1]:6006 [localhost]:6006" in found
-    assert "dynamicforward [127.0.0.1]:8157" in found
-    assert "controlmaster false" in found
-    assert not any(line.startswith("controlpath") for line in found)
+    wish = dataclasses.replace(WISH, forwards=forwards)
+    assert session.has_door(wish) is door
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(session, "_WSL", tmp_path)
+        assert not session.has_door(wish)
+        assert not session.doors_work()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not session.has_door(wish)
+    assert not session.doors_work()
 
 
 def test_the_gateway_is_the_first_machine(there: Places, tmp_path: Path) -> None:

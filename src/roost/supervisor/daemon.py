@@ -103,11 +103,13 @@ class Supervisor:
             tunnel = self._make(wish)
             tunnel.recall(raw)
             for pid, argv in list(running.get(wish.id, [])):
-                if tunnel.session is None and _same(argv[1:], wanted):
-                    tunnel.session = session.Session(pid, self.places.ssh_log(wish.id))
+                found = session.Session(self.places.ssh_log(wish.id), pid=pid)
+                like_ours = _same(argv[1:], wanted) and found.guarded is session.has_door(wish)
+                if tunnel.session is None and like_ours:
+                    tunnel.session = found
                     running[wish.id].remove((pid, argv))
-        for left_over in (pid for found in running.values() for pid, _ in found):
-            await session.Session(left_over, self.places.log).end()
+        for left_over in (pid for others in running.values() for pid, _ in others):
+            await session.Session(self.places.log, pid=left_over).end()
         for tunnel in self.tunnels.values():
             self._run(tunnel)
 

@@ -9,6 +9,7 @@ _HOPELESS = re.compile(
     r"Permission denied|Host key verification failed|HOST IDENTIFICATION HAS CHANGED"
     r"|[Bb]ad configuration|Bad owner or permissions|host key is known for"
     r"|Too many authentication failures|not installed|administratively prohibited"
+    r"|no new privileges"
 )
 _PORT_TAKEN = re.compile(
     r"Address already in use|cannot listen to|remote port forwarding failed|Could not request"

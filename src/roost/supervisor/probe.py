@@ -116,7 +116,7 @@ async def _ask_target(
 async def _ask_socks(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float
 ) -> Answer:
-    """Greet the SOCKS server (RFC 1928, section 3)."""
+    """Greet ssh's own SOCKS server (RFC 1928, section 3)."""
     try:
         async with asyncio.timeout(timeout):
             writer.write(b"\x05\x01\x00")
@@ -124,7 +124,7 @@ async def _ask_socks(
                 return Answer("answers")
     except (OSError, TimeoutError):
         pass
-    return Answer("silent", "the SOCKS server on this side does not answer")
+    return Answer("silent", "the SOCKS server of ssh does not answer")
 
 
 async def _connect(listen: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

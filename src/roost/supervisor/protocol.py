@@ -26,9 +26,8 @@ VERSION = f"1 {__version__}"
 # Of a client's environment: what ssh needs to find keys and programs.
 PASSED_ON = ("SSH_AUTH_SOCK", "PATH", "HOME", "USER", "LOGNAME")
 
-# sun_path holds 104 bytes on macOS and 108 on Linux, with the NUL at its end. ssh makes a control
-# socket under a longer name first: with a dot and 16 letters more.
-_SOCKET_PATH_MAX, _LONGER = 103, 17
+# sun_path holds 104 bytes on macOS and 108 on Linux, with the NUL at its end.
+_SOCKET_PATH_MAX = 103
 
 
 @dataclass(frozen=True)
@@ -184,14 +183,6 @@ class Places:
         """The local socket of one tunnel's own probe."""
         return self.runtime / f"{wish_id}.probe"
 
-    def inner(self, wish_id: str, number: int) -> Path:
-        """Where ssh listens behind the door, for one forward of one tunnel."""
-        return self.runtime / f"{wish_id}.{number}"
-
-    def control(self, wish_id: str) -> Path:
-        """The control socket of one tunnel's ssh, for its own door alone."""
-        return self.runtime / f"{wish_id}.mux"
-
     def ssh_log(self, wish_id: str) -> Path:
         """What the ssh of one tunnel wrote."""
         return self.runtime / f"{wish_id}.log"
@@ -204,7 +195,7 @@ def places(runtime: Path, state: Path) -> Places:
         RoostError: the path is too long for a socket.
     """
     found = Places(runtime=runtime / "tunnels", state=state / "tunnels")
-    if len(os.fsencode(found.control("0" * 10))) + _LONGER > _SOCKET_PATH_MAX:
+    if len(os.fsencode(found.canary("0" * 10))) > _SOCKET_PATH_MAX:
         raise RoostError(
             f"the path of {found.runtime} is too long for a socket",
             fix="set XDG_RUNTIME_DIR to a shorter folder that only you can enter",

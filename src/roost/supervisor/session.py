@@ -8,16 +8,15 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from roost import process
 from roost.errors import ProcessError
 from roost.model import Forward, ForwardKind
-from roost.supervisor import guard
-from roost.supervisor.guard import Guard
 from roost.supervisor.probe import CANARY_TARGET
-from roost.supervisor.processes import ssh_processes
+from roost.supervisor.processes import processes, ssh_processes
 from roost.supervisor.protocol import Places, Wish
 
 # Ahead of the workspace's own config, because ssh takes the first value it meets. It holds for
@@ -41,8 +40,30 @@ Host *
     Include {config}
 """
 
+_DOOR = (sys.executable, "-m", "roost.supervisor.door")
+# Inside of Windows the browser's connections come from outside, and nobody knows whose they are.
+_WSL = Path("/proc/sys/fs/binfmt_misc/WSLInterop")
+
 _LOG_BYTES = 16_384
 _BUSY_BYTES = 1_000
+
+
+def has_door(wish: Wish) -> bool:
+    """Whether a door asks whose the connections to its ports are; not to those for everybody."""
+    return _tells_whose() and any(
+        forward.kind is not ForwardKind.REMOTE and forward.listen.startswith(("127.", "[::1]:"))
+        for forward in wish.parsed
+    )
+
+
+def doors_work() -> bool:
+    """Whether the ports of tunnels can be kept from other users of this machine: it is tried."""
+    return _tells_whose() and process.run(_DOOR, check=False).returncode == 0
+
+
+def _tells_whose() -> bool:
+    """Whether the system tells whose a connection is."""
+    return sys.platform == "linux" and not _WSL.exists()
 
 
 def arguments(wish: Wish, places: Places) -> list[str]:
@@ -53,15 +74,8 @@ def arguments(wish: Wish, places: Places) -> list[str]:
         *("-o", "StreamLocalBindMask=0177", "-o", "GatewayPorts=no"),
         *("-L", f"{_literal(str(places.canary(wish.id)))}:{CANARY_TARGET}"),
     ]
-    for number, forward in enumerate(wish.parsed):
-        if not guard.guarded(forward):
-            options += [f"-{forward.kind.value}", _side_by_side(forward)]
-            continue
-        inner = _literal(str(guard.behind(forward, number, wish, places)))
-        # ssh listens for SOCKS at ports alone, so the door does that: each connection is one that
-        # it asks ssh for.
-        dynamic = forward.kind is ForwardKind.DYNAMIC
-        options += ["-M", "-S", inner] if dynamic else ["-L", f"{inner}:{forward.target}"]
+    for forward in wish.parsed:
+        options += [f"-{forward.kind.value}", _side_by_side(forward)]
     return ["ssh", *options, wish.box]
 
 
@@ -98,80 +112,73 @@ class Session:
     """A running ssh, ours or one that a supervisor before us started.
 
     Args:
-        pid: its process id; it leads a process group of its own.
         log: the file that it writes its messages to.
-        child: the process, if it is a child of ours.
+        child: what we have started: ssh, or the door that runs it.
+        pid: where another supervisor did, the process id of ssh.
     """
 
-    def __init__(self, pid: int, log: Path, child: subprocess.Popen[str] | None = None) -> None:
+    def __init__(
+        self, log: Path, child: subprocess.Popen[str] | None = None, *, pid: int = 0
+    ) -> None:
         self.pid = pid
         self.log = log
         self._child = child
-        self._guard: Guard | None = None
+        self._leader = child.pid if child is not None else _leader_of(pid)
 
     @classmethod
     def start(cls, wish: Wish, places: Places, env: Mapping[str, str]) -> Session:
-        """Start the ssh of ``wish``.
+        """Start the ssh of ``wish``; its process id is known when it is ``begun``.
 
         Raises:
             MissingProgramError: ssh is not installed.
             OSError: its files cannot be written.
         """
         write_config(wish, places)
-        # An ssh that was killed leaves them; the next one takes no control socket that is there.
-        for left_over in (places.canary(wish.id), places.control(wish.id)):
-            left_over.unlink(missing_ok=True)
+        places.canary(wish.id).unlink(missing_ok=True)
         path = places.ssh_log(wish.id)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        # Without ssh there is nothing to run behind a door, and what follows says so.
+        door = _DOOR if has_door(wish) and process.which("ssh", env) else ()
         # A file, not a pipe: ssh goes on writing when the supervisor is gone.
         with os.fdopen(handle, "w") as log:
             child = process.start(
-                arguments(wish, places), stdout=log, stderr=log, env=env, new_session=True
+                [*door, *arguments(wish, places)],
+                stdout=subprocess.PIPE if door else log,
+                stderr=log,
+                env=env,
+                new_session=True,
             )
-        return cls(child.pid, path, child)
+        return cls(path, child)
 
-    async def open_door(self, wish: Wish, places: Places) -> None:
-        """Have this user's connections let in, now that ssh listens.
-
-        Where that fails the session runs no more, and ``complaint`` says why.
-
-        Raises:
-            OSError: the log cannot be written.
-        """
+    async def begun(self) -> None:
+        """Return when its process id is known."""
         if self._child is None:
-            self._guard = Guard.find(self._config, self.pid)
-        if self._guard is None:
-            with self.log.open("a") as log:
-                self._guard = Guard.start(wish, places, self.pid, log)
-        if self._guard is not None:
-            await self._guard.opened()
+            return
+        line = ""
+        if self._child.stdout is not None:
+            line = await asyncio.to_thread(self._child.stdout.readline)
+            self._child.stdout.close()
+        self.pid = int(line or self._child.pid)
 
     @property
-    def _config(self) -> Path:
-        return self.log.with_suffix(".conf")
+    def guarded(self) -> bool:
+        """Whether it has a door, without which it does not run on."""
+        return self.pid != self._leader
 
     def running(self) -> bool:
-        """Whether it still runs, with its door; a child that has ended is reaped."""
-        return self._ssh_runs() and not self._door_is_gone()
-
-    def _ssh_runs(self) -> bool:
+        """Whether it still runs; a child that has ended is reaped."""
         if self._child is not None:
             return self._child.poll() is None
-        return is_running(self.pid, str(self._config))
-
-    def _door_is_gone(self) -> bool:
-        return self._guard is not None and not self._guard.running()
+        return is_running(self.pid, str(self.log.with_suffix(".conf")))
 
     def complaint(self) -> str:
         """The end of what it wrote."""
-        lost = "the process that guards its ports ended\n"
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 4_000))
-                said = file.read().decode("utf-8", "replace")
+                return file.read().decode("utf-8", "replace")
         except OSError:
-            said = ""
-        return lost + said if self._ssh_runs() and self._door_is_gone() else said
+            return ""
 
     def trim_log(self) -> None:
         """Keep the log small: ssh writes a line whenever the box refuses a connection."""
@@ -195,21 +202,28 @@ class Session:
         return before >= 0 and self.received() - before > _BUSY_BYTES
 
     async def end(self) -> None:
-        """End it, and the ssh of its gateways with it, and wait until it is gone."""
+        """End it, the ssh of its gateways and its door with it, and wait until it is gone."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+                os.killpg(self._leader, number)
             for _ in range(100):
-                if not self._ssh_runs():
+                if not self.running():
                     break
                 await asyncio.sleep(0.01)
             else:
                 continue
             break
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        if door := self._guard or Guard.find(self._config, self.pid):
-            await door.end()
+            os.killpg(self._leader, signal.SIGKILL)
+
+
+def _leader_of(pid: int) -> int:
+    """Who leads the process group of the ssh ``pid``: its door, or itself."""
+    with contextlib.suppress(ProcessLookupError):
+        group = os.getpgid(pid)
+        if any(_DOOR[-1] in argv for _, argv in processes([group])):
+            return group
+    return pid
 
 
 def remove_left_over_sockets(wish: Wish, places: Places, env: Mapping[str, str]) -> None:

@@ -144,8 +144,9 @@ class Tunnel:
                 return Failure(str(error), hopeless=True, network=False)
         session = self.session
         self._way.forget()
-        self.status.pid = session.pid
         try:
+            await session.begun()
+            self.status.pid = session.pid
             failure = await self._come_up(session)
             if failure is None:
                 await self._arrived()
@@ -164,11 +165,7 @@ class Tunnel:
         while time.monotonic() < began + _COME_UP:
             if await probe.alive(canary, 5.0) and session.running():
                 self._login = time.monotonic() - began
-                try:
-                    await session.open_door(self.wish, self.places)
-                except (OSError, RoostError) as error:
-                    return Failure(str(error), hopeless=True, network=False)
-                return None if session.running() else diagnose(session.complaint())
+                return None
             if not session.running():
                 return diagnose(session.complaint())
             await asyncio.sleep(0.02)
