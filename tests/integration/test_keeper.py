@@ -14,7 +14,7 @@ from roost import process
 # What the package is for: every line in a new browser, which shows that the cell runs; and after a
 # silent link.
 CORE = (
-    "test_browser.py::test_browser_closed_and_a_new_one",
+    "test_browser.py::test_browser_gone_and_a_new_one[closed]",
     "test_browser.py::test_page_stays_open_through_a_bad_link[stall]",
 )
 

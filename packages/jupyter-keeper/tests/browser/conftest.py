@@ -26,11 +26,16 @@ def make_server() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def launch() -> Iterator[Callable[[], Browser]]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), headless=True, args=FLAGS)
-        yield browser
-        browser.close()
+        yield lambda: playwright.chromium.launch(executable_path=program(), args=FLAGS)
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Callable[[], Browser]) -> Iterator[Browser]:
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psutil
 import pytest
 from lab import Lab
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from relay import Link
 from support import Server, flooding, is_complete, lines, printing, printing_until
 
@@ -50,12 +51,21 @@ def test_page_stays_open_through_a_bad_link(
     lab.shot(f"bad-link-{how}")
 
 
-def test_browser_closed_and_a_new_one(server: Server, open_lab: Open, name: str) -> None:
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_browser_gone_and_a_new_one(
+    server: Server, open_lab: Open, launch: Callable[[], Browser], name: str, how: str
+) -> None:
     path = server.notebook(printing_until(f"{name}.stop"), name=name)
-    first = open_lab(path)
+    before = psutil.Process().children(recursive=True)
+    browser = launch()
+    started = set(psutil.Process().children(recursive=True)).difference(before)
+    first = Lab(browser, server, path, server.port).open()
     first.run()
     first.wait_text("line 5\n")
-    first.close()
+    if how == "killed":
+        for process in started:
+            process.kill()
+    browser.close()
     second = open_lab(path)
     seen = second.text()
     second.wait(lambda: len(second.text()) > len(seen))
