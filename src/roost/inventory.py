@@ -22,7 +22,9 @@ from roost.model import DEFAULT_SSH_PORT, Box, Fleet, Forward, Person
 from roost.paths import Paths
 from roost.workspace import Workspace
 
-ROOST_VARIABLES = ("roost_via", "roost_identity", "roost_forwards", "roost_ssh_options")
+ROOST_VARIABLES = (
+    "roost_via", "roost_identity", "roost_forwards", "roost_door", "roost_ssh_options",
+)  # fmt: skip
 
 _VAULT_HEADER = b"$ANSIBLE_VAULT;"
 
@@ -198,6 +200,9 @@ def _box(name: str, values: Mapping[str, Any], groups: tuple[str, ...]) -> Box:
     forwards = values.get("roost_forwards") or []
     if not isinstance(forwards, list):
         raise _wrong(name, "roost_forwards", forwards, "a list such as [6006:localhost:6006]")
+    door = values.get("roost_door", True)
+    if not isinstance(door, bool):
+        raise _wrong(name, "roost_door", door, "true or false")
     return Box(
         name=name,
         host=text("ansible_host", name),
@@ -206,6 +211,7 @@ def _box(name: str, values: Mapping[str, Any], groups: tuple[str, ...]) -> Box:
         via=text("roost_via"),
         identity=text("roost_identity") or text("ansible_ssh_private_key_file"),
         forwards=tuple(Forward.parse(str(spec)) for spec in forwards),
+        door=door,
         ssh_options=tuple(_options(name, values.get("roost_ssh_options") or {})),
         groups=groups,
         vars=values,

@@ -97,6 +97,7 @@ class Box:
         via: the name of the gateway to jump through; empty for none.
         identity: the private key file, as written (``~`` is kept: a team shares it).
         forwards: what its tunnel carries.
+        door: whether its tunnels keep other users of this machine from their ports.
         ssh_options: further ssh_config(5) options, in order; a value may be a list.
         groups: every group that it is in, by name, without ``all``.
         vars: its inventory variables, not templated.
@@ -109,6 +110,7 @@ class Box:
     via: str = ""
     identity: str = ""
     forwards: tuple[Forward, ...] = ()
+    door: bool = True
     ssh_options: tuple[tuple[str, str], ...] = ()
     groups: tuple[str, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -187,6 +187,15 @@ _TABLE: tuple[tuple[re.Pattern[str], _Explain], ...] = tuple(
             ),
         ),
         (
+            # sudo, sudo(8); snap-confine says the same of itself.
+            r".*no new privileges.*",
+            _local(
+                "the way there asks for rights that nothing gets behind the door of a tunnel",
+                "set roost_door: false for it (docs/tunnels.md), or take a socket in place of the "
+                "port: ~/app.sock:localhost:8000",
+            ),
+        ),
+        (
             r"Bad owner or permissions on (?P<file>\S+)",
             _local("ssh refuses a config that others may write", "chmod 600 the file named above"),
         ),

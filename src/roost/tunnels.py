@@ -229,7 +229,8 @@ def _port_key(use: str, config: Path, box: str) -> str:
 
 def _wish(box: Box, config: Path, specs: Sequence[str], purpose: Purpose) -> Wish:
     speaks = {spec: words for spec, words in purpose.speaks.items() if spec in specs}
-    return Wish(box.name, str(config), tuple(specs), purpose.label, speaks, purpose.pac)
+    label, pac = purpose.label, purpose.pac
+    return Wish(box.name, str(config), tuple(specs), label, speaks, pac, box.door)
 
 
 def _explain(wish: Wish, box: Box, why: str, said: str, fleet: Fleet | None) -> RoostError:

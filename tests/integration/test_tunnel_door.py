@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +30,7 @@ from tunnel_rig import (
 
 from boxes import LiveBox
 from roost import process
+from roost.errors import SshError
 from roost.forwards import Allow
 from roost.tunnels import Tunnels
 
@@ -133,6 +136,38 @@ def test_many_at_once_and_one_who_does_not_read(socks: int, tunnels: Tunnels) ->
             got += len(data)
     assert got == 50_000_000
     assert status_of(tunnels, f":{socks}").breaks == 0
+
+
+# A ProxyCommand that works as sudo does: not where nothing gets more rights than there are.
+SUDO = """
+import socket, sys
+if "NoNewPrivs:\t0" not in open("/proc/self/status").read():
+    sys.exit('sudo: The "no new privileges" flag is set, which prevents sudo from running as root.')
+connection = socket.create_connection(sys.argv[1:])
+socket.send_fds(socket.socket(fileno=1), [b"."], [connection.fileno()])
+"""
+
+
+def test_a_way_that_asks_for_rights_needs_a_tunnel_without_a_door(
+    speaker: LiveBox, tunnels: Tunnels, tmp_path: Path
+) -> None:
+    usual, config, program = way(speaker), tmp_path / "config", tmp_path / "sudo.py"
+    program.write_text(SUDO)
+    config.write_text(
+        f"Host *\n    ProxyUseFdpass yes\n    ProxyCommand {sys.executable} {program} %h %p\n"
+        f"    Include {usual.config}\n"
+    )
+    port = free_port()
+    spec = f"{port}:localhost:8000"
+    with pytest.raises(SshError, match="behind the door") as refused:
+        dataclasses.replace(usual, config=config).open(tunnels, spec)
+    assert "roost_door: false" in (refused.value.fix or "")
+
+    without = dataclasses.replace(usual.box, door=False)
+    dataclasses.replace(usual, config=config, box=without).open(tunnels, spec)
+
+    assert answers(port)
+    assert not doors(tunnels)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ all:
       ansible_port: 2222
       roost_via: gate
       roost_identity: ~/.ssh/team
+      roost_door: false
       roost_forwards: [6006:localhost:6006, "D:8157"]
       roost_ssh_options: {Compression: true, SetEnv: [A=1, B=2]}
     bare:
@@ -45,6 +46,7 @@ def test_everything_that_a_box_can_say(load: Load) -> None:
     assert (box.via, box.identity) == ("gate", "~/.ssh/team")
     assert box.forwards == (Forward.parse("6006:localhost:6006"), Forward.parse("D:8157"))
     assert box.ssh_options == (("Compression", "yes"), ("SetEnv", "A=1"), ("SetEnv", "B=2"))
+    assert (box.door, fleet.box("bare").door) == (False, True)
     assert set(box.groups) == {"gpu", "work"}
     assert set(fleet.groups["work"]) == {"bare", "gpu1"}
     assert (fleet.box("bare").host, fleet.box("bare").port) == ("bare", 22)
@@ -77,6 +79,7 @@ people_list:
         ("all: {hosts: {a: {ansible_port: ssh}}}\n", "a: ansible_port is 'ssh', .* 1 to 65535"),
         ("all: {hosts: {a: {roost_forwards: 8888}}}\n", "a: roost_forwards .* a list"),
         ("all: {hosts: {a: {roost_forwards: [nonsense]}}}\n", "'nonsense' is not understood"),
+        ("all: {hosts: {a: {roost_door: maybe}}}\n", "a: roost_door is 'maybe', .* true or false"),
         ("all: {hosts: {a: {ansible_host: [b]}}}\n", "a: ansible_host .* one word"),
         ("all: {hosts: {a: {ansible_host: '{{ b }}'}}}\n", "a: ansible_host .* plain value"),
         ("all: {hosts: {a: {roost_via: b}, b: {roost_via: a}}}\n", "circle: a -> b -> a"),

@@ -59,6 +59,7 @@ def test_the_box_and_the_trouble_are_named(stderr: str, name: str, found: str) -
         ("/w/.roost/ssh_config: line 4: Bad configuration option: foo", "the config"),
         ("/home/me/.ssh/config line 7: no argument after keyword", "the config"),
         ("Bad owner or permissions on /home/me/.ssh/config", "others may write"),
+        ('sudo: The "no new privileges" flag is set, which prevents sudo', "behind the door"),
         ("Timeout, server 10.0.0.5 not responding.", "the connection was lost"),
         ("client_loop: send disconnect: Broken pipe", "the connection was lost"),
         ("something nobody has seen", "ssh to gpu failed"),

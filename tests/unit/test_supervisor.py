@@ -83,6 +83,7 @@ def test_ports_on_loopback_have_a_door(
 ) -> None:
     wish = dataclasses.replace(WISH, forwards=forwards)
     assert session.has_door(wish) is door
+    assert not session.has_door(dataclasses.replace(wish, door=False))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(session, "_WSL", tmp_path)
         assert not session.has_door(wish)

@@ -41,6 +41,7 @@ class Wish:
         label: what the tunnel is for, for people: ``lab``, ``proxy`` or nothing.
         speaks: for a forward, by its text: ``http PATH``, ``ssh``, or nothing for ``connect``.
         pac: for a proxy, the script that a browser asks, and the port where it is served.
+        door: false where other users of this machine may connect to its ports.
     """
 
     box: str
@@ -49,6 +50,7 @@ class Wish:
     label: str = ""
     speaks: Mapping[str, str] = field(default_factory=dict)
     pac: tuple[int, str] | None = None
+    door: bool = True
 
     @property
     def id(self) -> str:
