@@ -50,9 +50,13 @@ _BUSY_BYTES = 1_000
 
 def has_door(wish: Wish) -> bool:
     """Whether a door asks whose the connections to its ports are; not to those for everybody."""
-    return wish.door and _tells_whose() and any(
-        forward.kind is not ForwardKind.REMOTE and forward.listen.startswith(("127.", "[::1]:"))
-        for forward in wish.parsed
+    return (
+        wish.door
+        and _tells_whose()
+        and any(
+            forward.kind is not ForwardKind.REMOTE and forward.listen.startswith(("127.", "[::1]:"))
+            for forward in wish.parsed
+        )
     )
 
 
