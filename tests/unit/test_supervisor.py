@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from roost import autostart, process
+from roost import autostart, ports, process
 from roost.errors import RoostError
 from roost.model import Forward
 from roost.paths import Paths
-from roost.supervisor import network, pac, probe, session
+from roost.supervisor import doubt, network, pac, probe, session
 from roost.supervisor.daemon import Lock, Supervisor
 from roost.supervisor.doubt import grace
 from roost.supervisor.failure import diagnose
@@ -480,3 +480,47 @@ def test_a_short_silence_is_forgiven_longer_than_a_long_one() -> None:
     assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=0.6) == 1.1
     assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=3.0) == 0.5
     assert grace(quiet=60, round_trip=0.01, login=2.0) == 0.04
+
+
+@dataclasses.dataclass
+class Silent:
+    """A session whose box takes all that is sent and does not answer; and the way there."""
+
+    reads: int
+    pid: int = 0
+    bytes: int = 100
+
+    def received(self) -> int:
+        self.bytes += self.reads
+        return self.bytes
+
+    def running(self) -> bool:
+        return True
+
+    async def is_known(self) -> bool:
+        return True
+
+    async def ask(self, _: float) -> float:
+        return 0.001
+
+    async def sending(self, _: int) -> ports.Sending:
+        return ports.Sending(waiting=0, again_in=0.0)
+
+    def stop_asking(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("reads", "shown"), [(0, set()), (9, {"silent"})])
+def test_an_ssh_that_stands_still_is_no_busy_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int, shown: set[str]
+) -> None:
+    """It has not even read the question, so nothing that was sent says anything of the box."""
+    monkeypatch.setattr(doubt, "_BUSY_BOX", 0.2)
+    one, states = Silent(reads), set[str]()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "canary"))
+        silent.listen()
+        words = (one, one, str(tmp_path / "canary"), 0.0, 100, 0.0)
+        failure = asyncio.run(doubt.decide(*words, lambda state, _: states.add(state)))  # type: ignore[arg-type]
+    assert failure is not None
+    assert states == shown

@@ -222,7 +222,7 @@ class Tunnel:
                     return broken
             elif session.running() and not session.busy_since(before):
                 failure = await doubt.decide(
-                    session, self._way, canary, patience, self._login, self._set_state
+                    session, self._way, canary, patience, before, self._login, self._set_state
                 )
                 if failure is not None:
                     return failure
