@@ -12,7 +12,8 @@ import struct
 
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 _ANY = 0xFFFFFFFF
-_SYN_SENT = 2
+# Of tcp_states.h: established, and what closes on one side or on both.
+_CONNECTED = {1, 4, 5, 8, 9, 11}
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _WANTED = struct.Struct("=BBBxI")  # inet_diag_req_v2, up to the two ends
 _ENDS = struct.Struct("!HH16s16s")  # inet_diag_sockid: ports and addresses,
@@ -64,6 +65,6 @@ def holder(answer: bytes) -> int | None:
     if kind != _BY_FAMILY:
         return None
     _, state, user, inode = _FOUND.unpack_from(answer, _HEADER.size)
-    # What nobody holds any more (closed while bytes are under way) says user 0, inode 0. One that
-    # is being opened is not the other end of one that has been accepted.
-    return None if not inode or state == _SYN_SENT else int(user)
+    # What nobody holds any more (closed while bytes are under way) says user 0, inode 0. And where
+    # there is no such connection the kernel may answer with somebody else: who listens at its end.
+    return int(user) if inode and state in _CONNECTED else None

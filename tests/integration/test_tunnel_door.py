@@ -170,6 +170,17 @@ def test_a_way_that_asks_for_rights_needs_a_tunnel_without_a_door(
     assert not doors(tunnels)
 
 
+def test_a_door_comes_where_there_was_none(speaker: LiveBox, tunnels: Tunnels) -> None:
+    """The inventory was changed, and the tunnel is asked for again."""
+    usual, port = way(speaker), free_port()
+    without = dataclasses.replace(usual, box=dataclasses.replace(usual.box, door=False))
+    for one, found in ((without, 0), (usual, 1), (usual, 1), (without, 0)):
+        one.open(tunnels, f"{port}:localhost:8000")
+        assert answers(port)
+        assert len(doors(tunnels)) == found
+        assert len(carriers(tunnels)) == 1
+
+
 @pytest.fixture
 def both(speaker: LiveBox, tunnels: Tunnels) -> tuple[int, int]:
     """A port that leads to the server, and one of SOCKS, of the same ssh."""

@@ -119,14 +119,15 @@ class Door:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
-    def strange(self, code: str) -> subprocess.Popen[str]:
+    def strange(self, code: str, prepare: str = "") -> subprocess.Popen[str]:
         """Another user who runs ``code`` with a connection ``c`` to the server."""
         if os.getuid() != 0:
             pytest.fail("needs root, to be somebody else")
-        connect = f"c = socket.socket({int(self.family)}); c.connect({self.address!r})\n"
+        connect = f"c = socket.socket({int(self.family)})\n{prepare}c.connect({self.address!r})\n"
         careful = f"try:\n {code}\nexcept OSError: print('turned away')"
         argv = [sys.executable, "-c", STRANGER + connect + careful]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True)
 
     def stranger(self, code: str = "c.sendall(b'hello'); print(c.recv(99))") -> str:
         """What another user's ``code`` prints."""
@@ -202,6 +203,23 @@ def test_what_a_stranger_leaves_behind_is_not_taken_for_roots(door: Door) -> Non
     assert door.answers()
 
 
+def test_a_port_where_this_user_listens_is_no_disguise(door: Door) -> None:
+    """The kernel does not find what is bound to a device, and answers with who listens there."""
+    host, _, _ = door.where.rpartition(":")
+    port = free_port(host)
+    prepare = (
+        "c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+        "c.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')\n"
+        f"c.bind(({host!r}, {port}))\nprint('bound', flush=True)\nsys.stdin.readline()\n"
+    )
+    with door.strange("c.sendall(b'hello'); print(c.recv(99))", prepare) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "bound\n"
+        with socket.create_server((host, port), family=door.family):
+            assert other.communicate("\n", timeout=60)[0].strip() in {"turned away", "b''"}
+    assert door.answers()
+
+
 def test_nothing_is_left_of_a_connection(door: Door) -> None:
     before = door.descriptors()
     with door.connect() as own:
@@ -232,12 +250,12 @@ def test_more_than_the_program_has_descriptors_for() -> None:
         wait_for(door.answers)
 
 
-def test_what_the_program_starts_is_not_asked_about() -> None:
-    """A ProxyCommand may listen, too; what comes there is its own affair."""
+def test_what_the_program_starts_is_asked_about_too() -> None:
+    """The program may be a script that runs ssh."""
     code = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
     child = (sys.executable, "-c", code, "-c", SERVER)
     with started(f"127.0.0.1:{free_port()}", *child) as inner:
-        assert inner.stranger() == "b'hello'"
+        assert inner.stranger() in {"turned away", "b''"}
         assert inner.answers()
 
 
@@ -302,6 +320,77 @@ def test_where_the_kernel_does_not_ask_the_program_takes_what_comes() -> None:
 @pytest.mark.parametrize(("door", "code"), [(DOOR, 0), (OLD_KERNEL, 1)])
 def test_it_tells_whether_the_kernel_asks(door: tuple[str, ...], code: int) -> None:
     assert subprocess.run(door, check=False, timeout=60).returncode == code
+
+
+STRANGERS_FIRST = f"""
+import socket, subprocess, sys
+from roost.supervisor import door
+connect = socket.create_connection
+def late(address, *words, **more):
+    code = {STRANGER!r} + f"for _ in range(9): c = socket.socket(); c.connect({{address!r}})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return connect(address, *words, **more)
+socket.create_connection = late
+sys.exit(not door.works())
+"""
+
+
+def test_others_cannot_make_the_trial_fail() -> None:
+    argv = [sys.executable, "-c", STRANGERS_FIRST]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint", "code"),
+    [
+        (
+            # The trial went well, and then there is no memory for another filter.
+            "door.works = lambda: True\n"
+            "def none(): raise OSError(12, 'no memory')\n"
+            "door._filter = none",
+            "[Errno 12] no memory",
+            127,
+        ),
+        (
+            "door.works = lambda: True\n"
+            "def no(number, *_): raise PermissionError(1, 'not allowed')\n"
+            "call, door._call = door._call, lambda n, *w: (no if n == 438 else call)(n, *w)",
+            "the door before the ports of the tunnel: [Errno 1] not allowed",
+            1,
+        ),
+        (
+            "def full(a, timeout): raise TimeoutError('nobody answers')\n"
+            "door.socket.create_connection = full",
+            "the door before the ports of the tunnel: nobody answers",
+            1,
+        ),
+    ],
+)
+def test_what_cannot_be_guarded_is_not_let_run(broken: str, complaint: str, code: int) -> None:
+    """Nor asked for ever: ssh would, at a socket where a connection waits."""
+    start = f"import sys\nfrom roost.supervisor import door\n{broken}\n"
+    start += "sys.exit(door.main(sys.argv[1:]))"
+    where = f"127.0.0.1:{free_port()}"
+    argv = [sys.executable, "-c", start, sys.executable, "-c", SERVER, where]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as door:
+        assert door.stderr
+        said = door.stderr.readline()
+        if said == "listens\n":
+            with contextlib.suppress(OSError):
+                Door(door, 0, where).connect().close()
+            said = door.stderr.readline()
+        assert complaint in said
+        assert door.wait(60) == code
+    wait_for(lambda: not Door(door, 0, where).listens())
+
+
+def test_signals_are_as_they_are_for_any_program() -> None:
+    """Python ignores two, which it would hand down."""
+    argv = [*DOOR, "grep", "SigIgn", "/proc/self/status"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stderr
+    ignored = int(said.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
 
 
 def test_no_right_is_needed() -> None:

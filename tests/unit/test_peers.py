@@ -15,7 +15,7 @@ import pytest
 from roost import peers
 
 HOLDS = 0x1234
-ESTABLISHED, SYN_SENT, FIN_WAIT2, TIME_WAIT = 1, 2, 5, 6
+ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LISTEN = 1, 2, 3, 5, 6, 8, 10
 NO_SUCH = struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -2)
 
 
@@ -35,10 +35,26 @@ def said(state: int, user: int, inode: int, family: int = socket.AF_INET) -> byt
         (said(FIN_WAIT2, 0, 0), None),
         (said(TIME_WAIT, 0, 0), None),
         (said(FIN_WAIT2, 1000, 0), None),
+        (said(CLOSE_WAIT, 1000, HOLDS), 1000),
         (said(SYN_SENT, 1000, HOLDS), None),
+        (said(SYN_RECV, 1000, HOLDS), None),
+        (said(LISTEN, 1000, HOLDS), None),
         (NO_SUCH, None),
     ],
-    ids=["mine", "mine6", "root", "half-closed", "orphan", "late", "old", "opening", "none"],
+    ids=[
+        "mine",
+        "mine6",
+        "root",
+        "half-closed",
+        "orphan",
+        "late",
+        "old",
+        "closed-by-us",
+        "opening",
+        "half-open",
+        "listening",
+        "none",
+    ],
 )
 def test_what_an_answer_means(answer: bytes, user: int | None) -> None:
     assert peers.holder(answer) == user

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import platform
 import plistlib
 import select
 import socket
@@ -79,13 +80,13 @@ def test_ssh_reads_the_arguments_as_they_are_meant(there: Places, tmp_path: Path
     ],
 )
 def test_ports_on_loopback_have_a_door(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forwards: tuple[str, ...], door: bool
+    monkeypatch: pytest.MonkeyPatch, forwards: tuple[str, ...], door: bool
 ) -> None:
     wish = dataclasses.replace(WISH, forwards=forwards)
     assert session.has_door(wish) is door
     assert not session.has_door(dataclasses.replace(wish, door=False))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(session, "_WSL", tmp_path)
+        elsewhere.setattr(platform, "release", lambda: "5.15.153.1-microsoft-standard-WSL2")
         assert not session.has_door(wish)
         assert not session.doors_work()
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -480,6 +481,15 @@ def test_a_short_silence_is_forgiven_longer_than_a_long_one() -> None:
     assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=0.6) == 1.1
     assert grace(quiet=5, round_trip=0.01, login=0.2, again_in=3.0) == 0.5
     assert grace(quiet=60, round_trip=0.01, login=2.0) == 0.04
+
+
+def test_what_lies_in_the_folder_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user of this machine may have left it there."""
+    (tmp_path / "ctypes.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert session.doors_work()
 
 
 @dataclasses.dataclass

@@ -208,6 +208,9 @@ class Supervisor:
 
     async def _open(self, wish: Wish) -> dict[str, Any]:
         tunnel = self.tunnels.get(wish.id)
+        if tunnel is not None and tunnel.wish.door is not wish.door:
+            await self._close([wish.id])
+            tunnel = None
         if tunnel is None:
             tunnel = self._make(wish)
             self._run(tunnel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -40,9 +41,8 @@ Host *
     Include {config}
 """
 
-_DOOR = (sys.executable, "-m", "roost.supervisor.door")
-# Inside of Windows the browser's connections come from outside, and nobody knows whose they are.
-_WSL = Path("/proc/sys/fs/binfmt_misc/WSLInterop")
+# -P: nothing is imported from the folder that somebody happens to be in.
+_DOOR = (sys.executable, "-P", "-m", "roost.supervisor.door")
 
 _LOG_BYTES = 16_384
 _BUSY_BYTES = 1_000
@@ -62,12 +62,18 @@ def has_door(wish: Wish) -> bool:
 
 def doors_work() -> bool:
     """Whether the ports of tunnels can be kept from other users of this machine: it is tried."""
-    return _tells_whose() and process.run(_DOOR, check=False).returncode == 0
+    try:
+        return _tells_whose() and process.run(_DOOR, check=False, timeout=20).returncode == 0
+    except ProcessError:
+        return False
 
 
 def _tells_whose() -> bool:
-    """Whether the system tells whose a connection is."""
-    return sys.platform == "linux" and not _WSL.exists()
+    """Whether the system tells whose a connection is.
+
+    Not in Linux inside of Windows (WSL): the browser's connections come from outside of it.
+    """
+    return sys.platform == "linux" and "microsoft" not in platform.release().lower()
 
 
 def arguments(wish: Wish, places: Places) -> list[str]:
@@ -208,8 +214,7 @@ class Session:
     async def end(self) -> None:
         """End it, the ssh of its gateways and its door with it, and wait until it is gone."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._leader, number)
+            self._signal(number)
             for _ in range(100):
                 if not self.running():
                     break
@@ -219,6 +224,13 @@ class Session:
             break
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._leader, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Where its door is gone, ssh leads no group.
+        for send, target in ((os.killpg, self._leader), (os.kill, self.pid)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if target:
+                    send(target, number)
 
 
 def _leader_of(pid: int) -> int:
