@@ -68,8 +68,8 @@ def flooding(count: int) -> str:
 def is_complete(text: str) -> bool:
     """Whether that is all that ``printing_until`` prints, each line once and in order."""
     *shown, total = text.rstrip("\n").split("\n")
-    count = int(total.removeprefix("total ")) if total.startswith("total ") else -1
-    return "".join(f"{line}\n" for line in shown) == lines(count)
+    expected = [f"line {number}" for number in range(len(shown))]
+    return shown == expected and total == f"total {len(shown)}"
 
 
 class Server:
