@@ -496,12 +496,12 @@ def test_what_lies_in_the_folder_is_not_run(
 class Silent:
     """A session whose box takes all that is sent and does not answer; and the way there."""
 
-    reads: int
+    passes_on: int
     pid: int = 0
     bytes: int = 100
 
-    def received(self) -> int:
-        self.bytes += self.reads
+    def sent(self) -> int:
+        self.bytes += self.passes_on
         return self.bytes
 
     def running(self) -> bool:
@@ -520,13 +520,13 @@ class Silent:
         pass
 
 
-@pytest.mark.parametrize(("reads", "shown"), [(0, set()), (9, {"silent"})])
+@pytest.mark.parametrize(("passes_on", "shown"), [(0, set()), (9, {"silent"})])
 def test_an_ssh_that_stands_still_is_no_busy_box(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int, shown: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes_on: int, shown: set[str]
 ) -> None:
-    """It has not even read the question, so nothing that was sent says anything of the box."""
+    """It has not passed the question on, so that all was taken says nothing of the box."""
     monkeypatch.setattr(doubt, "_BUSY_BOX", 0.2)
-    one, states = Silent(reads), set[str]()
+    one, states = Silent(passes_on), set[str]()
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "canary"))
         silent.listen()

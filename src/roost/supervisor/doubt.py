@@ -30,7 +30,7 @@ async def decide(
     way: Way,
     canary: str,
     silent: float,
-    read: int,
+    sent: int,
     login: float,
     show: Callable[[str, str], None],
 ) -> Failure | None:
@@ -38,15 +38,15 @@ async def decide(
 
     As long as the first machine cannot be reached either, the network is at fault, and the
     connection may survive the cut. Once that machine answers a new connection, the old one has a
-    moment to follow: a longer one where ssh has read the question and the box has acknowledged all
-    that was sent, since then the network is well and its sshd gets no time.
+    moment to follow: a longer one where ssh has passed the question on and the box has acknowledged
+    all that was sent, since then the network is well and its sshd gets no time.
 
     Args:
         session: the ssh.
         way: asks the first machine.
         canary: the socket whose answer proves the session alive.
         silent: for how many seconds it has been asked in vain.
-        read: what ``session.received()`` said before it was asked.
+        sent: what ``session.sent()`` said before it was asked.
         login: the seconds that the last login took.
         show: is told the state and its reason.
 
@@ -62,8 +62,8 @@ async def decide(
             quiet = time.monotonic() - began
             offline = took is None and (known or quiet <= _SILENCE_DECIDES)
             sending = None if offline else await way.sending(session.pid)
-            sent = sending is not None and not sending.waiting and session.received() > read
-            busy = quiet < _BUSY_BOX and sent
+            taken = sending is not None and not sending.waiting and session.sent() > sent
+            busy = quiet < _BUSY_BOX and taken
             if offline:
                 patience = 0.0
             elif busy:

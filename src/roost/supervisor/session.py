@@ -198,11 +198,19 @@ class Session:
 
     def received(self) -> int:
         """Bytes that it has read so far; -1 where the system does not say."""
+        return self._counted("rchar")
+
+    def sent(self) -> int:
+        """Bytes that it has written so far; -1 where the system does not say."""
+        return self._counted("wchar")
+
+    def _counted(self, name: str) -> int:
+        """One of the counters of proc(5), /proc/PID/io."""
         try:
             text = Path(f"/proc/{self.pid}/io").read_text("ascii")
         except OSError:
             return -1
-        return int(text.split("rchar:", 1)[1].split(None, 1)[0])
+        return int(text.split(f"{name}:", 1)[1].split(None, 1)[0])
 
     def busy_since(self, before: int) -> bool:
         """Whether bytes have come in since ``received()`` said ``before``.

@@ -214,7 +214,7 @@ class Tunnel:
             event = await self._pause(_STEADY)
             if not session.running():
                 return diagnose(session.complaint())
-            before = session.received()
+            before, sent = session.received(), session.sent()
             patience = _PATIENCE_AFTER_EVENT if event else _PATIENCE
             if await probe.alive(canary, patience):
                 session.trim_log()
@@ -222,7 +222,7 @@ class Tunnel:
                     return broken
             elif session.running() and not session.busy_since(before):
                 failure = await doubt.decide(
-                    session, self._way, canary, patience, before, self._login, self._set_state
+                    session, self._way, canary, patience, sent, self._login, self._set_state
                 )
                 if failure is not None:
                     return failure
