@@ -374,14 +374,17 @@ def test_what_cannot_be_guarded_is_not_let_run(broken: str, complaint: str, code
     where = f"127.0.0.1:{free_port()}"
     argv = [sys.executable, "-c", start, sys.executable, "-c", SERVER, where]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as door:
-        assert door.stderr
-        said = door.stderr.readline()
-        if said == "listens\n":
-            with contextlib.suppress(OSError):
-                Door(door, 0, where).connect().close()
+        try:
+            assert door.stderr
             said = door.stderr.readline()
-        assert complaint in said
-        assert door.wait(60) == code
+            if said == "listens\n":
+                with contextlib.suppress(OSError):
+                    Door(door, 0, where).connect().close()
+                said = door.stderr.readline()
+            assert complaint in said
+            assert door.wait(60) == code
+        finally:
+            door.kill()
     wait_for(lambda: not Door(door, 0, where).listens())
 
 
